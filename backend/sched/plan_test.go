@@ -1,0 +1,94 @@
+package sched
+
+import (
+	"reflect"
+	"testing"
+
+	"lorikeet/backend"
+)
+
+func TestPlan(t *testing.T) {
+	gen := func(slot int) Sequence { return Sequence{Slot: slot, Pending: 1} }
+	prompt := func(slot, n int) Sequence { return Sequence{Slot: slot, Pending: n, Prompt: true} }
+	budget := Budget{Tokens: 16, Chunk: 6}
+	tests := []struct {
+		name string
+		seqs []Sequence
+		want Step
+	}{
+		{"nothing to do", nil, Step{}},
+		{"base only leaves the pool out", []Sequence{gen(0), gen(0)},
+			Step{backend.ModeNone, []Share{{0, 1}, {1, 1}}, 2, 1}},
+		{"one adapter is uniform", []Sequence{gen(3), gen(3)},
+			Step{backend.ModeUniform, []Share{{0, 1}, {1, 1}}, 2, 1}},
+		{"base and adapter are mixed", []Sequence{gen(0), gen(3)},
+			Step{backend.ModeMixed, []Share{{0, 1}, {1, 1}}, 2, 2}},
+		{"a lone prompt takes the whole step", []Sequence{prompt(1, 40)},
+			Step{backend.ModeUniform, []Share{{0, 16}}, 16, 1}},
+		{"generation goes first and bounds the prompt's chunk", []Sequence{prompt(1, 40), gen(2)},
+			Step{backend.ModeMixed, []Share{{1, 1}, {0, 6}}, 7, 2}},
+		{"prompts share in order of arrival", []Sequence{prompt(1, 10), prompt(1, 10), prompt(1, 10)},
+			Step{backend.ModeUniform, []Share{{0, 10}, {1, 6}}, 16, 1}},
+		{"a prompt that gets no share does not make the step mixed", []Sequence{prompt(1, 16), prompt(2, 5)},
+			Step{backend.ModeUniform, []Share{{0, 16}}, 16, 1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got Step
+			Plan(tt.seqs, budget, &got)
+			if len(got.Shares) == 0 {
+				got.Shares = nil
+			}
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// FuzzPlan checks what must hold of every plan.
+func FuzzPlan(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 200, 3, 9}, uint8(16), uint8(4))
+	f.Fuzz(func(t *testing.T, raw []byte, tokens, chunk uint8) {
+		b := Budget{Tokens: int(tokens) + 1, Chunk: int(chunk) + 1}
+		var seqs []Sequence
+		for _, c := range raw {
+			s := Sequence{Slot: int(c) % 5, Pending: 1}
+			if c >= 128 {
+				s.Prompt, s.Pending = true, int(c)-127
+			}
+			seqs = append(seqs, s)
+		}
+		var step Step
+		Plan(seqs, b, &step)
+		seen := map[int]bool{}
+		slots := map[int]bool{}
+		total := 0
+		for _, sh := range step.Shares {
+			if seen[sh.Sequence] {
+				t.Fatalf("sequence %d twice", sh.Sequence)
+			}
+			seen[sh.Sequence] = true
+			slots[seqs[sh.Sequence].Slot] = true
+			if sh.Tokens < 1 || sh.Tokens > seqs[sh.Sequence].Pending {
+				t.Fatalf("share %+v of %+v", sh, seqs[sh.Sequence])
+			}
+			total += sh.Tokens
+		}
+		if total != step.Tokens || total > b.Tokens || step.Slots != len(slots) {
+			t.Fatalf("step %+v breaks budget %+v", step, b)
+		}
+		if len(seqs) > 0 && total == 0 {
+			t.Fatal("work waits, but the step is empty")
+		}
+		want := backend.ModeNone
+		if len(slots) > 1 {
+			want = backend.ModeMixed
+		} else if len(slots) == 1 && !slots[0] {
+			want = backend.ModeUniform
+		}
+		if step.Mode != want {
+			t.Fatalf("mode %v, want %v", step.Mode, want)
+		}
+	})
+}

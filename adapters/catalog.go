@@ -1,0 +1,147 @@
+package adapters
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"lorikeet/adapters/gguf"
+	"lorikeet/adapters/lora"
+	"lorikeet/adapters/peft"
+	"lorikeet/backend"
+)
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+
+// ValidName tells whether a base or an adapter may be called so.
+func ValidName(name string) bool { return validName.MatchString(name) && !strings.Contains(name, "..") }
+
+// Catalog knows which adapters exist in a folder: every child that is a PEFT
+// directory or a .gguf file. It holds a name for each, not its content.
+type Catalog struct {
+	fsys fs.FS
+
+	mu      sync.Mutex
+	sources map[string]source
+}
+
+// source is where an adapter's files are.
+type source struct {
+	path string // within the catalog's fsys
+	gguf bool
+}
+
+// NewCatalog reads a folder. fsys may be nil: then there are no adapters.
+func NewCatalog(fsys fs.FS) (*Catalog, error) {
+	c := &Catalog{fsys: fsys, sources: map[string]source{}}
+	return c, c.scan()
+}
+
+// Names returns the adapters' names, sorted.
+func (c *Catalog) Names() []string {
+	if err := c.scan(); err != nil {
+		slog.Warn("adapters: can't read the folder", "err", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := make([]string, 0, len(c.sources))
+	for n := range c.sources {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// find looks a name up; a name that is not known may have come since the last scan.
+func (c *Catalog) find(name string) (source, bool) {
+	c.mu.Lock()
+	s, ok := c.sources[name]
+	c.mu.Unlock()
+	if ok || !ValidName(name) {
+		return s, ok
+	}
+	if err := c.scan(); err != nil {
+		slog.Warn("adapters: can't read the folder", "err", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok = c.sources[name]
+	return s, ok
+}
+
+// scan reads the folder anew. Entries that are no adapters are passed over.
+func (c *Catalog) scan() error {
+	if c.fsys == nil {
+		return nil
+	}
+	children, err := fs.ReadDir(c.fsys, ".")
+	if err != nil {
+		return err
+	}
+	found := map[string]source{}
+	for _, child := range children {
+		name := child.Name()
+		s := source{path: name}
+		if base, ok := strings.CutSuffix(name, ".gguf"); ok {
+			name, s.gguf = base, true
+		} else if _, err := fs.Stat(c.fsys, path.Join(name, peft.ConfigFile)); err != nil {
+			continue
+		}
+		if !ValidName(name) {
+			slog.Warn("adapters: not a name that can be served", "name", name)
+			continue
+		}
+		if other, twice := found[name]; twice {
+			slog.Warn("adapters: two adapters of one name; the first is served", "name", name, "served", other.path)
+			continue
+		}
+		found[name] = s
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sources = found
+	return nil
+}
+
+// stamp changes when the files of an adapter are replaced. It costs a look at the
+// folder, not at the content.
+func (c *Catalog) stamp(s source) (string, error) {
+	files := []string{s.path}
+	if !s.gguf {
+		files = []string{path.Join(s.path, peft.ConfigFile), path.Join(s.path, peft.WeightsFile)}
+	}
+	var b strings.Builder
+	for _, f := range files {
+		st, err := fs.Stat(c.fsys, f)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return "", &lora.Error{File: path.Base(f), Reason: "is missing"}
+			}
+			return "", &lora.Error{File: path.Base(f), Reason: "can't be read"}
+		}
+		fmt.Fprintf(&b, "%d/%d ", st.ModTime().UnixNano(), st.Size())
+	}
+	return b.String(), nil
+}
+
+// read reads an adapter's files. Errors are *lora.Error.
+func (c *Catalog) read(s source, base *backend.ModelInfo) (*lora.Adapter, error) {
+	if s.gguf {
+		a, err := gguf.Read(c.fsys, s.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = &lora.Error{File: s.path, Reason: "is missing"}
+		}
+		return a, err
+	}
+	sub, err := fs.Sub(c.fsys, s.path)
+	if err != nil {
+		return nil, &lora.Error{File: s.path, Reason: "can't be read"}
+	}
+	return peft.Read(sub, base)
+}

@@ -1,0 +1,289 @@
+// Package gguf reads LoRA adapters in GGUF, llama.cpp's format, from untrusted
+// bytes. It reads no base models: llama.cpp does that itself.
+//
+// Every count, length and offset is checked against the bytes before it is used.
+// Tensors are views of the bytes. See
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md for the format.
+package gguf
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"math"
+	"strings"
+
+	"lorikeet/adapters/lora"
+)
+
+// Limits of a header.
+const (
+	MaxEntries = 100_000 // metadata keys, and tensors
+	maxName    = 1 << 16
+)
+
+// Read reads the adapter file name in fsys. Errors are *lora.Error, or
+// fs.ErrNotExist.
+func Read(fsys fs.FS, name string) (*lora.Adapter, error) {
+	data, err := lora.ReadFile(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	a, err := Parse(data)
+	if err != nil {
+		if e, ok := err.(*lora.Error); ok {
+			e.File = name
+			return nil, e
+		}
+		return nil, &lora.Error{File: name, Reason: err.Error()}
+	}
+	a.File = name
+	sum := sha256.Sum256(data)
+	a.Digest = hex.EncodeToString(sum[:])
+	return a, nil
+}
+
+// Parse reads an adapter. File and Digest are left empty.
+func Parse(data []byte) (*lora.Adapter, error) {
+	r := &reader{data: data}
+	if string(r.bytes(4)) != "GGUF" {
+		return nil, fmt.Errorf("not a GGUF file")
+	}
+	if v := r.uint32(); r.err == nil && v != 2 && v != 3 {
+		return nil, fmt.Errorf("GGUF version %d (2 and 3 are read)", v)
+	}
+	nTensors, nKV := r.uint64(), r.uint64()
+	if nTensors > MaxEntries || nKV > MaxEntries {
+		return nil, fmt.Errorf("%d tensors and %d metadata keys (limit %d)", nTensors, nKV, MaxEntries)
+	}
+	meta := r.metadata(int(nKV))
+	infos := r.tensorInfos(int(nTensors))
+	if r.err != nil {
+		return nil, r.err
+	}
+	align := uint64(32)
+	if v, ok := meta["general.alignment"]; ok {
+		a, _ := v.(uint64)
+		if a == 0 || a > 1<<20 || a&(a-1) != 0 {
+			return nil, fmt.Errorf("general.alignment is %v, not a power of two", v)
+		}
+		align = a
+	}
+	start := (uint64(r.at) + align - 1) &^ (align - 1)
+	return adapter(meta, infos, data, start)
+}
+
+func adapter(meta map[string]any, infos []tensorInfo, data []byte, start uint64) (*lora.Adapter, error) {
+	a := &lora.Adapter{}
+	a.Architecture, _ = meta["general.architecture"].(string)
+	if t, _ := meta["general.type"].(string); t != "adapter" {
+		return nil, fmt.Errorf("general.type is %.20q, not \"adapter\"", t)
+	}
+	if t, _ := meta["adapter.type"].(string); t != "lora" {
+		return nil, fmt.Errorf("adapter.type %.20q is not served (lora is)", t)
+	}
+	if _, ok := meta["adapter.alora.invocation_tokens"]; ok {
+		return nil, fmt.Errorf("adapter.alora.invocation_tokens: activated LoRA is not served")
+	}
+	alpha, _ := meta["adapter.lora.alpha"].(float64)
+	index := map[string]int{}
+	for _, t := range infos {
+		weight, which, ok := cutSuffix(t.name)
+		if !ok {
+			return nil, &lora.Error{Tensor: t.name, Reason: "not a tensor of a LoRA"}
+		}
+		m, err := t.matrix(data, start)
+		if err != nil {
+			return nil, &lora.Error{Tensor: t.name, Reason: err.Error()}
+		}
+		i, ok := index[weight]
+		if !ok {
+			i = len(a.Pairs)
+			index[weight] = i
+			a.Pairs = append(a.Pairs, lora.Pair{Weight: weight})
+		}
+		slot := &a.Pairs[i].A
+		if which == 'b' {
+			slot = &a.Pairs[i].B
+		}
+		if slot.Data != nil {
+			return nil, &lora.Error{Tensor: t.name, Reason: "occurs twice"}
+		}
+		*slot = m
+	}
+	for i := range a.Pairs {
+		p := &a.Pairs[i]
+		switch {
+		case p.A.Data == nil:
+			return nil, &lora.Error{Tensor: p.B.Name, Reason: "its lora_a is missing"}
+		case p.B.Data == nil:
+			return nil, &lora.Error{Tensor: p.A.Name, Reason: "its lora_b is missing"}
+		}
+		p.Scale = 1 // as llama.cpp takes an alpha of 0
+		if alpha != 0 {
+			p.Scale = float32(alpha / float64(p.Rank()))
+		}
+	}
+	return a, nil
+}
+
+func cutSuffix(name string) (weight string, which byte, ok bool) {
+	for _, s := range []string{".lora_a", ".lora_b"} {
+		if w, ok := strings.CutSuffix(name, s); ok {
+			return w, s[len(s)-1], true
+		}
+	}
+	return name, 0, false
+}
+
+type tensorInfo struct {
+	name   string
+	dims   []uint64 // the fastest first
+	typ    uint32
+	offset uint64
+}
+
+func (t *tensorInfo) matrix(data []byte, start uint64) (lora.Matrix, error) {
+	types := map[uint32]lora.DataType{0: lora.F32, 1: lora.F16, 30: lora.BF16}
+	typ, ok := types[t.typ]
+	if !ok {
+		return lora.Matrix{}, fmt.Errorf("ggml type %d is not served (F32, F16 and BF16 are)", t.typ)
+	}
+	if len(t.dims) != 2 || t.dims[0] == 0 || t.dims[1] == 0 || t.dims[0] > 1<<30 || t.dims[1] > 1<<30 {
+		return lora.Matrix{}, fmt.Errorf("shape %v is not that of a matrix", t.dims)
+	}
+	size := t.dims[0] * t.dims[1] * uint64(typ.Size())
+	total := uint64(len(data))
+	if start > total || t.offset > total-start || size > total-start-t.offset {
+		return lora.Matrix{}, fmt.Errorf("%d bytes at offset %d are past the end of the file", size, t.offset)
+	}
+	begin := start + t.offset
+	return lora.Matrix{Name: t.name, Rows: int(t.dims[1]), Cols: int(t.dims[0]), Type: typ, Data: data[begin : begin+size]}, nil
+}
+
+// reader takes little-endian values off the bytes; after the first error it
+// answers zeros.
+type reader struct {
+	data []byte
+	at   int
+	err  error
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format+" at byte %d", append(args, r.at)...)
+	}
+}
+
+func (r *reader) bytes(n uint64) []byte {
+	if r.err != nil || n > uint64(len(r.data)-r.at) {
+		r.fail("the file ends")
+		return nil
+	}
+	b := r.data[r.at : r.at+int(n)]
+	r.at += int(n)
+	return b
+}
+
+func (r *reader) uint(size uint64) uint64 {
+	var buf [8]byte
+	copy(buf[:], r.bytes(size))
+	return binary.LittleEndian.Uint64(buf[:])
+}
+
+func (r *reader) uint32() uint32 { return uint32(r.uint(4)) }
+func (r *reader) uint64() uint64 { return r.uint(8) }
+
+func (r *reader) name() string {
+	n := r.uint64()
+	if n > maxName {
+		r.fail("a name of %d bytes", n)
+		return ""
+	}
+	return string(r.bytes(n))
+}
+
+func (r *reader) metadata(n int) map[string]any {
+	meta := map[string]any{}
+	for range n {
+		key := r.name()
+		v := r.value(r.uint32(), false)
+		if r.err != nil {
+			return nil
+		}
+		if _, twice := meta[key]; twice {
+			r.fail("metadata key %.60q occurs twice", key)
+		}
+		meta[key] = v
+	}
+	return meta
+}
+
+// Metadata types by number: the bytes of an element.
+var fixed = map[uint32]uint64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+const (
+	typeFloat32 = 6
+	typeString  = 8
+	typeArray   = 9
+	typeFloat64 = 12
+)
+
+// value reads one metadata value: float64, string, or uint64 for all integers;
+// arrays are passed over.
+func (r *reader) value(typ uint32, inArray bool) any {
+	switch typ {
+	case typeFloat32:
+		return float64(math.Float32frombits(r.uint32()))
+	case typeFloat64:
+		return math.Float64frombits(r.uint64())
+	case typeString:
+		n := r.uint64()
+		return string(r.bytes(n))
+	case typeArray:
+		if inArray {
+			r.fail("an array of arrays")
+			return nil
+		}
+		of, n := r.uint32(), r.uint64()
+		if size, ok := fixed[of]; ok {
+			if n > uint64(len(r.data))/size {
+				r.fail("an array of %d elements", n)
+				return nil
+			}
+			r.bytes(n * size)
+			return nil
+		}
+		for ; n > 0 && r.err == nil; n-- { // each takes at least 8 bytes, so the file's end ends it
+			r.value(of, true)
+		}
+		return nil
+	}
+	if size, ok := fixed[typ]; ok {
+		return r.uint(size)
+	}
+	r.fail("unknown metadata type %d", typ)
+	return nil
+}
+
+func (r *reader) tensorInfos(n int) []tensorInfo {
+	var infos []tensorInfo
+	for range n {
+		t := tensorInfo{name: r.name()}
+		nDims := r.uint32()
+		if nDims > 4 {
+			r.fail("tensor %.60q has %d dimensions", t.name, nDims)
+		}
+		if r.err != nil {
+			return nil
+		}
+		for range nDims {
+			t.dims = append(t.dims, r.uint64())
+		}
+		t.typ, t.offset = r.uint32(), r.uint64()
+		infos = append(infos, t)
+	}
+	return infos
+}

@@ -1,0 +1,38 @@
+package lora
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// MaxFileSize is the largest adapter file that is read, in bytes.
+const MaxFileSize = 4 << 30
+
+// ReadFile reads a regular file of an adapter whole. Errors are *Error, or
+// fs.ErrNotExist.
+func ReadFile(fsys fs.FS, name string) ([]byte, error) {
+	// Looked at before it is opened: to open a FIFO would wait for its writer.
+	st, err := fs.Stat(fsys, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fs.ErrNotExist
+	case err != nil:
+		return nil, &Error{File: name, Reason: "can't be read"}
+	case !st.Mode().IsRegular():
+		return nil, &Error{File: name, Reason: "is not a regular file"}
+	case st.Size() > MaxFileSize:
+		return nil, &Error{File: name, Reason: fmt.Sprintf("%d bytes are over the limit of %d", st.Size(), int64(MaxFileSize))}
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, &Error{File: name, Reason: "can't be opened"}
+	}
+	defer f.Close()
+	data := make([]byte, st.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, &Error{File: name, Reason: "became shorter while it was read"}
+	}
+	return data, nil
+}

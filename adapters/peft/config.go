@@ -1,0 +1,119 @@
+package peft
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// config is adapter_config.json as far as it matters here. target_modules and
+// layers_to_transform are not read: the tensors tell what was trained.
+type config struct {
+	Type         string   `json:"peft_type"`
+	R            int      `json:"r"`
+	Alpha        float64  `json:"lora_alpha"`
+	UseRSLoRA    bool     `json:"use_rslora"`
+	RankPattern  patterns `json:"rank_pattern"`
+	AlphaPattern patterns `json:"alpha_pattern"`
+	Bias         string   `json:"bias"`
+}
+
+// What each of these options, if set, would change, so that it can't be served.
+var refusedOptions = map[string]string{
+	"use_dora":                "DoRA is not served",
+	"use_qalora":              "QALoRA is not served",
+	"use_bdlora":              "block-diagonal LoRA is not served",
+	"lora_bias":               "biases are not served",
+	"modules_to_save":         "modules_to_save are not served",
+	"layer_replication":       "layer_replication is not served",
+	"trainable_token_indices": "trainable_token_indices are not served",
+	"target_parameters":       "target_parameters are not served",
+	"alora_invocation_tokens": "activated LoRA is not served",
+	"arrow_config":            "Arrow routing is not served",
+	"fan_in_fan_out":          "fan_in_fan_out is not served for this architecture",
+}
+
+func parseConfig(data []byte) (*config, error) {
+	c := config{Bias: "none"}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("not the JSON expected: %w", err)
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("not the JSON expected: %w", err)
+	}
+	for option, why := range refusedOptions {
+		switch strings.TrimSpace(string(all[option])) {
+		case "", "null", "false", "[]", "{}":
+		default:
+			return nil, fmt.Errorf("%s: %s", option, why)
+		}
+	}
+	switch {
+	case c.Type != "LORA":
+		return nil, fmt.Errorf("peft_type %.20q is not served (LORA is)", c.Type)
+	case c.Bias != "none" && c.Bias != "":
+		return nil, fmt.Errorf("bias %.20q is not served", c.Bias)
+	case c.R < 1:
+		return nil, fmt.Errorf("r is %d", c.R)
+	}
+	return &c, nil
+}
+
+// rankAndAlpha returns what the config says of a module.
+func (c *config) rankAndAlpha(module string) (rank int, alpha float64) {
+	return int(c.RankPattern.match(module, float64(c.R))), c.AlphaPattern.match(module, c.Alpha)
+}
+
+// patterns are values by regular expression, in the order of the file.
+type patterns []pattern
+
+type pattern struct {
+	re    *regexp.Regexp
+	value float64
+}
+
+// UnmarshalJSON keeps the order of the keys, as peft does: the first match counts.
+func (p *patterns) UnmarshalJSON(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	t, err := dec.Token()
+	if err != nil || t == nil {
+		return err
+	}
+	if t != json.Delim('{') {
+		return fmt.Errorf("a pattern map is not an object")
+	}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		key := t.(string)
+		// As peft's get_pattern_key: anchored at the end, and at the start of a module's name.
+		expr := `^(?:.*\.)?(?:` + key + `)$`
+		if strings.HasPrefix(key, "^") {
+			expr = key
+		}
+		re, err := regexp.Compile(expr)
+		if err != nil {
+			return fmt.Errorf("pattern %.60q: %w", key, err)
+		}
+		var v float64
+		if err := dec.Decode(&v); err != nil {
+			return fmt.Errorf("pattern %.60q: %w", key, err)
+		}
+		*p = append(*p, pattern{re, v})
+	}
+	return nil
+}
+
+func (p patterns) match(module string, otherwise float64) float64 {
+	for _, e := range p {
+		if e.re.MatchString(module) {
+			return e.value
+		}
+	}
+	return otherwise
+}

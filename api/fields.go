@@ -1,0 +1,152 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// fields are the top-level members of a request body. The first error is kept and
+// later reads answer defaults. An explicit null counts as absent.
+type fields struct {
+	raw map[string]json.RawMessage
+	err *Error
+}
+
+func parseFields(body []byte) (*fields, *Error) {
+	f := &fields{}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if err := dec.Decode(&f.raw); err != nil {
+		if len(bytes.TrimSpace(body)) > 0 && json.Valid(body) {
+			return nil, Invalid("", "", "The request body must be a JSON object.")
+		}
+		return nil, Invalid("", "", "We could not parse the JSON body of your request: it is not valid JSON (at byte %d of %d).", dec.InputOffset(), len(body))
+	}
+	if _, err := dec.Token(); err == nil {
+		return nil, Invalid("", "", "The request body must be one JSON object; something follows it.")
+	}
+	if f.raw == nil {
+		return nil, Invalid("", "", "The request body must be a JSON object.")
+	}
+	for name, v := range f.raw {
+		if string(v) == "null" {
+			delete(f.raw, name)
+		}
+	}
+	return f, nil
+}
+
+func (f *fields) fail(e *Error) {
+	if f.err == nil {
+		f.err = e
+	}
+}
+
+func (f *fields) has(name string) bool { _, ok := f.raw[name]; return ok }
+
+// kind names a JSON value as error messages do.
+func kind(v json.RawMessage) string {
+	switch v[0] {
+	case '"':
+		return "a string"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case 't', 'f':
+		return "a boolean"
+	}
+	if bytes.ContainsAny(v, ".eE") {
+		return "a decimal"
+	}
+	return "an integer"
+}
+
+func (f *fields) wrongType(name, want string) {
+	f.fail(wrongType(name, want, f.raw[name]))
+}
+
+func wrongType(name, want string, got json.RawMessage) *Error {
+	return Invalid(name, "invalid_type", "Invalid type for '%s': expected %s, but got %s instead.", name, want, kind(got))
+}
+
+func (f *fields) text(name string) string {
+	v, ok := f.raw[name]
+	if !ok {
+		return ""
+	}
+	var s string
+	if json.Unmarshal(v, &s) != nil {
+		f.wrongType(name, "a string")
+	}
+	return s
+}
+
+func (f *fields) boolean(name string, otherwise bool) bool {
+	v, ok := f.raw[name]
+	if !ok {
+		return otherwise
+	}
+	var b bool
+	if json.Unmarshal(v, &b) != nil {
+		f.wrongType(name, "a boolean")
+	}
+	return b
+}
+
+// number reads a decimal between low and high.
+func (f *fields) number(name string, otherwise, low, high float64) float64 {
+	v, ok := f.raw[name]
+	if !ok {
+		return otherwise
+	}
+	x, err := strconv.ParseFloat(string(v), 64)
+	if v[0] == '"' || err != nil && !math.IsInf(x, 0) {
+		f.wrongType(name, "a decimal")
+		return otherwise
+	}
+	return f.bound(name, "decimal", x, low, high)
+}
+
+// integer reads a whole number between low and high; 5.0 is one.
+func (f *fields) integer(name string, otherwise, low, high int) int {
+	v, ok := f.raw[name]
+	if !ok {
+		return otherwise
+	}
+	x, err := strconv.ParseFloat(string(v), 64)
+	if v[0] == '"' || err != nil && !math.IsInf(x, 0) || x != math.Trunc(x) {
+		f.wrongType(name, "an integer")
+		return otherwise
+	}
+	return int(f.bound(name, "integer", x, float64(low), float64(high)))
+}
+
+func (f *fields) bound(name, what string, x, low, high float64) float64 {
+	show := func(x float64) string { return strconv.FormatFloat(x, 'g', 10, 64) }
+	switch {
+	case x < low:
+		f.fail(Invalid(name, what+"_below_min_value", "Invalid '%s': %s below minimum value. Expected a value >= %s, but got %s instead.", name, what, show(low), show(x)))
+	case x > high:
+		f.fail(Invalid(name, what+"_above_max_value", "Invalid '%s': %s above maximum value. Expected a value <= %s, but got %s instead.", name, what, show(high), show(x)))
+	}
+	return min(max(x, low), high)
+}
+
+// elements splits an array.
+func (f *fields) elements(name string, v json.RawMessage, want string) []json.RawMessage {
+	var out []json.RawMessage
+	if v[0] != '[' || json.Unmarshal(v, &out) != nil {
+		f.fail(wrongType(name, want, v))
+	}
+	return out
+}
+
+// replaced tells whether the decoder had to replace invalid UTF-8 or a lone
+// surrogate in a string; the text would not be what the client meant.
+func replaced(raw json.RawMessage, s string) bool {
+	return strings.ContainsRune(s, utf8.RuneError) && !bytes.Contains(raw, []byte("\uFFFD")) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))
+}

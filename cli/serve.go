@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lorikeet/adapters"
+	"lorikeet/backend/engine"
+	"lorikeet/config"
+	"lorikeet/demo"
+	"lorikeet/server"
+)
+
+func serveCommand(version string) *cobra.Command {
+	var file, addr string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the configured models, or the demo if there are none",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			overrides := map[string]any{}
+			if cmd.Flags().Changed("addr") {
+				overrides["server.addr"] = addr
+			}
+			if file == "" {
+				file = os.Getenv(config.EnvPrefix + "_CONFIG")
+			}
+			cfg, err := config.Load(file, overrides)
+			if err != nil {
+				return err
+			}
+			setLog(cmd.ErrOrStderr(), cfg.Log)
+			return serve(cmd.Context(), cfg, version, cmd.OutOrStdout())
+		},
+	}
+	c.Flags().StringVarP(&file, "config", "c", "", "configuration file in YAML (or "+config.EnvPrefix+"_CONFIG)")
+	c.Flags().StringVar(&addr, "addr", "127.0.0.1:8080", "where to listen, host:port")
+	return c
+}
+
+// serve runs until ctx ends, then drains.
+func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Writer) error {
+	// The port first: a model may take long to load, and a port in use is soon told.
+	listener, err := net.Listen("tcp", cfg.Server.Addr)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("address %s is in use; choose another with --addr or server.addr", cfg.Server.Addr)
+		}
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer listener.Close()
+	registry, closeAll, err := openModels(cfg)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+
+	handler := server.New(server.Options{
+		Registry: registry, MaxBodyBytes: cfg.Server.MaxBodyBytes, BodyTimeout: cfg.Server.BodyTimeout, Version: version,
+	})
+	httpServer := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown or Close
+	greet(stdout, listener.Addr().String(), registry)
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	slog.Info("shutting down", "timeout", cfg.Server.ShutdownTimeout)
+	handler.Drain()
+	drain, cancel := context.WithTimeout(context.Background(), cfg.Server.ShutdownTimeout)
+	defer cancel()
+	if err := httpServer.Shutdown(drain); err != nil {
+		slog.Warn("some requests did not finish in time", "err", err)
+		_ = httpServer.Close()
+	}
+	return nil
+}
+
+// openModels loads the configured bases, or the demo.
+func openModels(cfg *config.Config) (registry *adapters.Registry, closeAll func(), err error) {
+	var bases []*adapters.Base
+	closers := []func(){}
+	closeAll = func() {
+		for _, b := range bases {
+			b.Adapters.Close()
+			_ = b.Engine.Close() // only waits
+		}
+		for _, f := range closers {
+			f()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	models := cfg.Models
+	var demoAdapters fs.FS
+	if len(models) == 0 {
+		path, done, err := demo.Model()
+		if err != nil {
+			return nil, nil, err
+		}
+		closers = append(closers, done)
+		models = []config.Model{{Name: demo.Name, Path: path}}
+		demoAdapters = demo.Adapters()
+	}
+	for _, m := range models {
+		folder := m.AdaptersDir
+		if folder == "" {
+			folder = cfg.Adapters.Dir
+		}
+		fsys := demoAdapters
+		if folder != "" {
+			root, err := os.OpenRoot(folder)
+			if err != nil {
+				return nil, nil, fmt.Errorf("adapters of model %q: %w", m.Name, err)
+			}
+			closers = append(closers, func() { root.Close() })
+			fsys = root.FS()
+		}
+		b, err := openBase(m, fsys, cfg.Adapters.LoadTimeout)
+		if err != nil {
+			return nil, nil, fmt.Errorf("model %q: %w", m.Name, err)
+		}
+		bases = append(bases, b)
+	}
+	registry, err = adapters.NewRegistry(bases...)
+	return registry, closeAll, err
+}
+
+func openBase(m config.Model, fsys fs.FS, loadTimeout time.Duration) (*adapters.Base, error) {
+	catalog, err := adapters.NewCatalog(fsys)
+	if err != nil {
+		return nil, fmt.Errorf("adapters: %w", err)
+	}
+	start := time.Now()
+	e, err := engine.New(engine.Params{
+		Path: m.Path, Context: m.Context, Sequences: m.Sequences, CacheTokens: m.CacheTokens, Threads: m.Threads, GPULayers: m.GPULayers,
+		Slots: m.Slots, Rank: m.MaxRank, Targets: m.Targets,
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := e.Info()
+	slog.Info("base loaded", "model", m.Name, "architecture", info.Architecture, "parameters", fmt.Sprintf("%.1fM", float64(info.Parameters)/1e6),
+		"context", info.Context, "slots", max(0, info.Pool.Slots-1), "rank", info.Pool.Rank, "adapters", len(catalog.Names()), "took", time.Since(start).Round(time.Millisecond))
+	return &adapters.Base{Name: m.Name, Engine: e, Adapters: adapters.NewManager(catalog, e, loadTimeout)}, nil
+}
+
+// greet tells a person what is served and how to try it.
+func greet(w io.Writer, addr string, registry *adapters.Registry) {
+	fmt.Fprintf(w, "\nLorikeet listens on http://%s and serves:\n", addr)
+	example := ""
+	for _, b := range registry.Bases() {
+		fmt.Fprintf(w, "  %s\n", b.Name)
+		if example == "" {
+			example = b.Name
+		}
+		for i, a := range b.Adapters.Names() {
+			if i == 20 {
+				fmt.Fprintf(w, "  … (%d adapters; GET /v1/models lists them)\n", len(b.Adapters.Names()))
+				break
+			}
+			fmt.Fprintf(w, "  %s:%s\n", b.Name, a)
+			if !strings.Contains(example, ":") || a == "pirate" {
+				example = b.Name + ":" + a
+			}
+		}
+	}
+	fmt.Fprintf(w, "\nTry it:\n  curl http://%s/v1/completions -H 'Content-Type: application/json' \\\n    -d '{\"model\": %q, \"prompt\": \"What colour is the sky?\", \"max_tokens\": 64, \"temperature\": 0}'\n\n", addr, example)
+}

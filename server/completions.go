@@ -1,0 +1,220 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"lorikeet/adapters"
+	"lorikeet/api"
+	"lorikeet/api/sse"
+	"lorikeet/backend"
+)
+
+// adapterHeader tells which adapter version has answered: name@digest.
+const adapterHeader = "X-Lorikeet-Adapter"
+
+// completions answers POST /v1/completions.
+func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		writeError(w, r, errDraining())
+		return
+	}
+	body, apiErr := s.readBody(w, r)
+	if apiErr != nil {
+		writeError(w, r, apiErr)
+		return
+	}
+	req, apiErr := api.DecodeCompletion(body)
+	if apiErr != nil {
+		writeError(w, r, apiErr)
+		return
+	}
+	t, apiErr := s.resolve(r.Context(), req.Model, req.LoRA)
+	if apiErr != nil {
+		writeError(w, r, apiErr)
+		return
+	}
+	defer t.release()
+	c, err := newCompletion(req, t)
+	if err != nil {
+		writeError(w, r, apiError(err, req.Model))
+		return
+	}
+	g, err := generate(r.Context(), t.base.Engine, c.requests)
+	if err != nil {
+		writeError(w, r, apiError(err, req.Model))
+		return
+	}
+	defer g.finish() // before the lease is released
+	if t.lease != nil {
+		w.Header().Set(adapterHeader, t.lease.Name+"@"+adapters.Short(t.lease.Version))
+	}
+	if req.Stream {
+		c.stream(w, r, g)
+	} else {
+		c.answer(w, r, g)
+	}
+}
+
+// completion turns the events of a request's choices into a response. Choice
+// prompt·n + j is the j-th answer to a prompt.
+type completion struct {
+	req      *api.CompletionRequest
+	head     api.Completion // without choices
+	requests []*backend.Request
+	choices  []*choice
+	usage    api.Usage
+}
+
+func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
+	c := &completion{
+		req: req,
+		head: api.Completion{
+			ID: "cmpl-" + randomHex(12), Object: "text_completion", Created: time.Now().Unix(), Model: req.Model,
+			SystemFingerprint: t.fingerprint(),
+		},
+	}
+	engine := t.base.Engine
+	for _, p := range req.Prompts {
+		tokens, err := promptTokens(engine, p, req.AddSpecialTokens)
+		if err != nil {
+			return nil, err
+		}
+		c.usage.PromptTokens += len(tokens)
+		for j := range req.N {
+			i := len(c.choices)
+			c.requests = append(c.requests, &backend.Request{
+				Prompt:         tokens,
+				Slot:           t.slot(),
+				MaxTokens:      req.MaxTokens,
+				Sampling:       backend.Sampling{Temperature: req.Temperature, TopP: req.TopP, Seed: req.Seed + uint32(j)},
+				Stop:           req.Stop,
+				Logprobs:       req.Logprobs,
+				PromptLogprobs: req.Echo && req.Logprobs >= 0,
+			})
+			ch := &choice{index: i, engine: engine}
+			if req.Echo {
+				ch.echo = p.Text
+				if p.Tokens != nil {
+					ch.echo = textOf(engine, tokens)
+				}
+			}
+			if req.Logprobs >= 0 {
+				ch.logprobs = &logprobList{engine: engine}
+			}
+			c.choices = append(c.choices, ch)
+		}
+	}
+	return c, nil
+}
+
+// promptTokens checks what only the engine can tell.
+func promptTokens(e backend.Engine, p api.Prompt, addSpecial bool) ([]backend.Token, error) {
+	if p.Tokens == nil {
+		tokens, err := e.Tokenize(p.Text, addSpecial)
+		if err == nil && len(tokens) == 0 {
+			return nil, api.Invalid("prompt", "empty_array", "Invalid 'prompt': it has no tokens.")
+		}
+		return tokens, err
+	}
+	vocabulary := e.Info().Vocabulary
+	for i, t := range p.Tokens {
+		if int(t) >= vocabulary {
+			return nil, api.Invalid("prompt", "invalid_token_id", "Invalid 'prompt': token id %d (element %d) is outside the vocabulary of %d.", t, i, vocabulary)
+		}
+	}
+	return p.Tokens, nil
+}
+
+func textOf(e backend.Engine, tokens []backend.Token) string {
+	var b []byte
+	for _, t := range tokens {
+		b = append(b, e.Piece(t, false)...)
+	}
+	return string(b)
+}
+
+// answer collects everything and writes one response.
+func (c *completion) answer(w http.ResponseWriter, r *http.Request, g *generation) {
+	out := make([]api.Choice, len(c.choices))
+	for ev := range g.events {
+		if ev.Err != nil {
+			writeError(w, r, apiError(ev.Err, c.req.Model))
+			return
+		}
+		piece := c.piece(ev)
+		o := &out[ev.index]
+		o.Index = ev.index
+		o.Text += piece.Text
+		o.FinishReason = piece.FinishReason
+		o.Logprobs = appendLogprobs(o.Logprobs, piece.Logprobs)
+	}
+	c.head.Choices = out
+	c.head.Usage = api.OptionalUsage{Present: true, Usage: c.total()}
+	writeJSON(w, http.StatusOK, &c.head)
+}
+
+// stream writes each event as it comes.
+func (c *completion) stream(w http.ResponseWriter, r *http.Request, g *generation) {
+	out := sse.NewWriter(w)
+	c.head.Usage = api.OptionalUsage{Present: c.req.IncludeUsage}
+	for ev := range g.events {
+		if ev.Err != nil {
+			e := apiError(ev.Err, c.req.Model)
+			if !out.Begun() {
+				writeError(w, r, e)
+				return
+			}
+			if out.Send(e) == nil {
+				_ = out.Done()
+			}
+			return
+		}
+		c.head.Choices = []api.Choice{c.piece(ev)}
+		if out.Send(&c.head) != nil {
+			return // the client is gone
+		}
+	}
+	if c.req.IncludeUsage {
+		c.head.Choices = []api.Choice{}
+		c.head.Usage.Usage = c.total()
+		if out.Send(&c.head) != nil {
+			return
+		}
+	}
+	_ = out.Done() // the client may leave now
+}
+
+// piece is what an event adds to its choice.
+func (c *completion) piece(ev choiceEvent) api.Choice {
+	if ev.Finish != "" {
+		c.usage.CompletionTokens += ev.Generated
+	}
+	return c.choices[ev.index].piece(ev.Event)
+}
+
+func (c *completion) total() *api.Usage {
+	c.usage.TotalTokens = c.usage.PromptTokens + c.usage.CompletionTokens
+	return &c.usage
+}
+
+// choice turns events into pieces of one answer.
+type choice struct {
+	index    int
+	engine   backend.Engine
+	echo     string       // the prompt, until it was sent
+	logprobs *logprobList // nil if none are wanted
+}
+
+func (c *choice) piece(ev backend.Event) api.Choice {
+	out := api.Choice{Index: c.index, Text: c.echo + ev.Text}
+	c.echo = ""
+	if c.logprobs != nil {
+		out.Logprobs = c.logprobs.list(ev.Prompt, ev.Tokens)
+	}
+	if ev.Finish != "" {
+		reason := string(ev.Finish)
+		out.FinishReason = &reason
+	}
+	return out
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"lorikeet/adapters"
+	"lorikeet/adapters/lora"
+	"lorikeet/api"
+	"lorikeet/backend"
+)
+
+// apiError is the only place where an error of a lower package becomes one that
+// clients see.
+func apiError(err error, model string) *api.Error {
+	var (
+		known   *api.Error
+		tooLong *backend.ContextLengthError
+		adapter *lora.Error
+	)
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &tooLong):
+		return api.Invalid("prompt", "context_length_exceeded",
+			"This model's maximum context length is %d tokens, however you requested %d tokens (%d in your prompt; %d for the completion). Please reduce your prompt; or completion length.",
+			tooLong.Limit, tooLong.Prompt+tooLong.Max, tooLong.Prompt, tooLong.Max)
+	case errors.As(err, &adapter):
+		return api.Invalid("model", "adapter_unusable", "The adapter of model %q can't be used: %s", model, adapter.Error())
+	case errors.Is(err, adapters.ErrUnknown):
+		return api.ModelNotFound(model)
+	case errors.Is(err, adapters.ErrNoPool):
+		return api.Invalid("model", "adapter_unusable", "The base of model %q is served without adapters.", model)
+	case errors.Is(err, adapters.ErrLoadTimeout):
+		return api.Unavailable("adapter_load_timeout", 2*time.Second, "The adapter of model %q was not loaded in time; loading goes on.", model)
+	case errors.Is(err, backend.ErrQueueFull):
+		return api.Overloaded(time.Second, "Too many requests are waiting. Please retry later.")
+	case errors.Is(err, backend.ErrClosed), errors.Is(err, adapters.ErrClosed):
+		return errDraining()
+	case errors.Is(err, backend.ErrSlowReader):
+		return &api.Error{Status: http.StatusRequestTimeout, Type: api.TypeInvalidRequest, Code: "slow_reader", Message: "The stream was not read fast enough and was ended."}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		// The client is gone; 499 is for the log.
+		return &api.Error{Status: 499, Type: api.TypeInvalidRequest, Code: "request_cancelled", Message: "The request was cancelled."}
+	}
+	slog.Error("request failed", "model", model, "err", err)
+	return api.Internal()
+}
+
+func errDraining() *api.Error {
+	return api.Unavailable("shutting_down", 5*time.Second, "The server is shutting down. Please retry.")
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, e *api.Error) {
+	h := w.Header()
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
+	}
+	if e.Status == http.StatusInternalServerError {
+		h.Set("X-Should-Retry", "false")
+	}
+	if e.Status >= 400 && e.Status < 500 {
+		slog.Debug("refused", "status", e.Status, "code", e.Code, "param", e.Param, "message", e.Message, "id", r.Header.Get(requestIDHeader))
+	}
+	writeJSON(w, e.Status, e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		slog.Debug("response not written", "err", err)
+	}
+}

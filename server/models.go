@@ -1,0 +1,50 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/go-chi/chi/v5"
+
+	"lorikeet/adapters"
+	"lorikeet/api"
+)
+
+// listModels lists the bases, then their adapters.
+func (s *Server) listModels(w http.ResponseWriter, r *http.Request) {
+	list := api.ModelList{Object: "list", Data: []api.Model{}}
+	for _, b := range s.opts.Registry.Bases() {
+		list.Data = append(list.Data, s.model(b, ""))
+	}
+	for _, b := range s.opts.Registry.Bases() {
+		for _, a := range b.Adapters.Names() {
+			list.Data = append(list.Data, s.model(b, a))
+		}
+	}
+	writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) getModel(w http.ResponseWriter, r *http.Request) {
+	// SDKs send the slash of a name as %2F, curl as it is.
+	name, err := url.PathUnescape(chi.URLParam(r, "*"))
+	if err != nil {
+		name = chi.URLParam(r, "*")
+	}
+	base, adapter, ok := s.opts.Registry.Resolve(name)
+	if !ok {
+		writeError(w, r, api.ModelNotFound(name))
+		return
+	}
+	writeJSON(w, http.StatusOK, s.model(base, adapter))
+}
+
+func (s *Server) model(b *adapters.Base, adapter string) api.Model {
+	m := api.Model{
+		ID: b.Name, Object: "model", Created: s.started.Unix(), OwnedBy: "lorikeet", Root: b.Name,
+		MaxModelLen: b.Engine.Info().Context,
+	}
+	if adapter != "" {
+		m.ID, m.Root, m.Parent = b.Name+":"+adapter, adapter, &b.Name
+	}
+	return m
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lorikeet/adapters"
+	"lorikeet/backend"
 	"lorikeet/backend/engine"
 	"lorikeet/config"
 	"lorikeet/demo"
@@ -123,7 +124,7 @@ func openModels(cfg *config.Config) (registry *adapters.Registry, closeAll func(
 			return nil, nil, err
 		}
 		closers = append(closers, done)
-		models = []config.Model{{Name: demo.Name, Path: path}}
+		models = []config.Model{{Name: demo.Name, Path: path, KVCacheType: "f32"}}
 		demoAdapters = demo.Adapters()
 	}
 	for _, m := range models {
@@ -156,9 +157,16 @@ func openBase(m config.Model, fsys fs.FS, loadTimeout time.Duration) (*adapters.
 		return nil, fmt.Errorf("adapters: %w", err)
 	}
 	start := time.Now()
+	var cacheType *backend.DataType // as the base is
+	switch f16, f32 := backend.F16, backend.F32; m.KVCacheType {
+	case "f16":
+		cacheType = &f16
+	case "f32":
+		cacheType = &f32
+	}
 	e, err := engine.New(engine.Params{
 		Path: m.Path, Context: m.Context, Sequences: m.Sequences, CacheTokens: m.CacheTokens, Threads: m.Threads, GPULayers: m.GPULayers,
-		Slots: m.Slots, Rank: m.MaxRank, Targets: m.Targets,
+		CacheType: cacheType, Slots: m.Slots, Rank: m.MaxRank, Targets: m.Targets,
 	})
 	if err != nil {
 		return nil, err

@@ -55,7 +55,8 @@ type Model struct {
 	Sequences   int
 	CacheTokens int `mapstructure:"cache_tokens"`
 	Threads     int
-	GPULayers   int `mapstructure:"gpu_layers"`
+	GPULayers   int    `mapstructure:"gpu_layers"`
+	KVCacheType string `mapstructure:"kv_cache_type"`
 	Slots       int
 	MaxRank     int      `mapstructure:"max_rank"`
 	Targets     []string // matrices that adapters may change
@@ -181,6 +182,9 @@ func (m *Model) validate(key string, bad func(key, format string, args ...any)) 
 		if n.value < n.low || n.value > n.high {
 			bad(key+"."+n.name, "%d is not between %d and %d", n.value, n.low, n.high)
 		}
+	}
+	if types := []string{"", "f16", "f32"}; !slices.Contains(types, m.KVCacheType) {
+		bad(key+".kv_cache_type", "%q is none of f16, f32", m.KVCacheType)
 	}
 	if m.AdaptersDir != "" {
 		if err := isDir(m.AdaptersDir); err != nil {

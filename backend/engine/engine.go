@@ -42,10 +42,14 @@ type Params struct {
 	Threads     int    // [the number of CPUs]
 	GPULayers   int    // layers on the GPU; negative means all
 
-	Slots    int      // adapters resident at once [16]; negative means no adapters
-	Rank     int      // the largest rank that a slot holds [16]
-	Targets  []string // matrices that adapters may change [DefaultTargets]
-	PoolType *backend.DataType
+	Slots   int      // adapters resident at once [16]; negative means no adapters
+	Rank    int      // the largest rank that a slot holds [16]
+	Targets []string // matrices that adapters may change [DefaultTargets]
+
+	// Element types of the KV cache and of the adapter pool [F32 if all of the
+	// base's matrices are, else F16]. F32 takes twice the memory and is a little
+	// more accurate.
+	CacheType, PoolType *backend.DataType
 }
 
 // DefaultTargets are the matrices of attention and feed-forward layers.
@@ -158,8 +162,7 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 		return nil, backend.ErrQueueFull
 	}
 	s := newSequence(ctx, r)
-	s.unwatch = context.AfterFunc(ctx, func() {
-		s.cancelled.Store(true)
+	s.unwatch = context.AfterFunc(ctx, func() { // the owner looks at ctx between steps; this is for when it rests
 		select {
 		case e.wake <- struct{}{}:
 		default:
@@ -249,10 +252,11 @@ func fingerprint(path string) (string, error) {
 type stats struct {
 	steps, tokens  [backend.NumModes]atomic.Uint64
 	maxSlots       atomic.Int64
-	running, cache atomic.Int64
+	running, cache atomic.Int64 // what has ended is taken off before its last event
 }
 
 func (s *stats) step(step *sched.Step) {
+	s.cache.Add(int64(step.Tokens))
 	s.steps[step.Mode].Add(1)
 	s.tokens[step.Mode].Add(uint64(step.Tokens))
 	if n := int64(step.Slots); n > s.maxSlots.Load() {

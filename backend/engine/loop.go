@@ -44,7 +44,6 @@ func (e *Engine) run(started chan<- error) {
 		o.admit()
 		o.fillSlots()
 		o.decode()
-		o.gauge()
 	}
 	o.endAll(backend.ErrClosed)
 }
@@ -67,12 +66,16 @@ func (o *owner) load() error {
 	if o.model.AllF32() {
 		typ = backend.F32
 	}
-	if p.PoolType != nil {
-		typ = *p.PoolType
+	if p.CacheType == nil {
+		p.CacheType = &typ
+	}
+	if p.PoolType == nil {
+		p.PoolType = &typ
 	}
 	o.ctx, err = o.model.NewContext(llama.ContextParams{
 		CacheTokens: p.CacheTokens, StepTokens: p.StepTokens, Sequences: p.Sequences, Threads: p.Threads,
-		Pool: llama.PoolParams{Slots: max(0, p.Slots) + 1, Rank: p.Rank, Type: typ, Targets: p.Targets},
+		CacheType: *p.CacheType, OnGPU: p.GPULayers != 0,
+		Pool: llama.PoolParams{Slots: max(0, p.Slots) + 1, Rank: p.Rank, Type: *p.PoolType, Targets: p.Targets},
 	})
 	if err != nil {
 		return err
@@ -154,19 +157,19 @@ func (o *owner) receive() bool {
 
 func (o *owner) dropCancelled() {
 	o.waiting = slices.DeleteFunc(o.waiting, func(s *sequence) bool {
-		if s.cancelled.Load() {
+		err := s.ctx.Err()
+		if err != nil {
 			o.queued.Add(-1)
-			s.end(backend.Event{Err: s.ctx.Err()})
-			return true
+			s.end(backend.Event{Err: err})
 		}
-		return false
+		return err != nil
 	})
 	o.running = slices.DeleteFunc(o.running, func(s *sequence) bool {
-		if s.cancelled.Load() {
-			o.retire(s, backend.Event{Err: s.ctx.Err()})
-			return true
+		err := s.ctx.Err()
+		if err != nil {
+			o.retire(s, backend.Event{Err: err})
 		}
-		return false
+		return err != nil
 	})
 }
 
@@ -185,6 +188,7 @@ func (o *owner) admit() {
 		n++
 	}
 	o.waiting = slices.Delete(o.waiting, 0, n)
+	o.stats.running.Add(int64(n))
 	o.queued.Add(int64(-n))
 }
 
@@ -194,6 +198,8 @@ func (o *owner) retire(s *sequence, last backend.Event) {
 	o.ctx.Forget(s.id)
 	o.freeIDs = append(o.freeIDs, s.id)
 	o.room += s.reserve
+	o.stats.running.Add(-1)
+	o.stats.cache.Add(-int64(s.past))
 	s.end(last)
 }
 
@@ -242,14 +248,15 @@ func (o *owner) decode() {
 		o.running[sh.Sequence].add(o.ctx, sh.Tokens)
 		at += sh.Tokens
 	}
-	if err := o.ctx.Decode(o.step.Mode); err != nil {
+	err := o.ctx.Decode(o.step.Mode)
+	o.stats.step(&o.step)
+	if err != nil {
 		slog.Error("a step failed", "err", err, "mode", o.step.Mode.String(), "tokens", o.step.Tokens)
 		o.endStep(func(int, *sequence) (backend.Event, bool) {
 			return backend.Event{Err: fmt.Errorf("%w: %w", backend.ErrDecode, err)}, true
 		})
 		return
 	}
-	o.stats.step(&o.step)
 	o.endStep(func(share int, s *sequence) (backend.Event, bool) {
 		if s.generated == 0 && s.req.PromptLogprobs {
 			s.scorePrompt(o.ctx, o.model, o.first[share], o.step.Shares[share].Tokens)
@@ -292,13 +299,4 @@ func (o *owner) endAll(err error) {
 	for _, f := range o.filling {
 		f.done <- err
 	}
-}
-
-func (o *owner) gauge() {
-	used := 0
-	for _, s := range o.running {
-		used += s.past
-	}
-	o.stats.running.Store(int64(len(o.running)))
-	o.stats.cache.Store(int64(used))
 }

@@ -2,21 +2,19 @@ package engine
 
 import (
 	"context"
-	"sync/atomic"
 
 	"lorikeet/backend"
 	"lorikeet/backend/llama"
 	"lorikeet/backend/text"
 )
 
-// sequence is one request in the engine. The owner owns it, but for ctx, events'
-// reading end and cancelled.
+// sequence is one request in the engine. The owner owns it, but for ctx and
+// events' reading end.
 type sequence struct {
-	ctx       context.Context
-	req       *backend.Request
-	events    chan backend.Event
-	cancelled atomic.Bool
-	unwatch   func() bool // stops watching ctx
+	ctx     context.Context
+	req     *backend.Request
+	events  chan backend.Event
+	unwatch func() bool // stops watching ctx
 
 	id      int // in the KV cache
 	reserve int // tokens of the cache set aside for it

@@ -27,6 +27,8 @@ type ContextParams struct {
 	StepTokens  int // tokens in one step at most
 	Sequences   int // at most MaxSequences
 	Threads     int
+	CacheType   backend.DataType
+	OnGPU       bool // layers are on a GPU
 	Pool        PoolParams
 }
 
@@ -71,6 +73,11 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	params.n_threads_batch = C.int32_t(p.Threads)
 	params.kv_unified = true // separate streams would reorder a step's tokens
 	params.no_perf = true
+	params.type_k, params.type_v = ggmlType(p.CacheType), ggmlType(p.CacheType)
+	if !p.OnGPU {
+		// On the CPU it sums in F16, which costs log-probabilities two digits.
+		params.flash_attn_type = C.LLAMA_FLASH_ATTN_TYPE_DISABLED
+	}
 	var reason errBuf
 	complaint()
 	c := C.lk_context_new(m.c, params, reason.c())
@@ -96,15 +103,18 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	return ctx, nil
 }
 
-func (c *Context) newPool(p PoolParams, stepTokens int) error {
-	var typ uint32 = C.GGML_TYPE_F32
-	if p.Type == backend.F16 {
-		typ = C.GGML_TYPE_F16
+func ggmlType(t backend.DataType) uint32 {
+	if t == backend.F16 {
+		return C.GGML_TYPE_F16
 	}
+	return C.GGML_TYPE_F32
+}
+
+func (c *Context) newPool(p PoolParams, stepTokens int) error {
 	targets := C.CString(strings.Join(p.Targets, ","))
 	defer C.free(unsafe.Pointer(targets))
 	var reason errBuf
-	c.pool = C.lk_pool_new(c.model.c, targets, C.int(p.Slots), C.int(p.Rank), typ, C.int(stepTokens), reason.c())
+	c.pool = C.lk_pool_new(c.model.c, targets, C.int(p.Slots), C.int(p.Rank), ggmlType(p.Type), C.int(stepTokens), reason.c())
 	if c.pool == nil {
 		return &Error{Op: "create adapter pool", Reason: reason.or("")}
 	}

@@ -57,9 +57,9 @@ var initOnce = sync.OnceFunc(func() {
 	C.lk_log_to_go()
 })
 
-// lastComplaint is the last error that llama.cpp has logged: when a load fails,
-// the call itself only answers NULL.
-var lastComplaint atomic.Pointer[string]
+// firstComplaint is the first error that llama.cpp has logged since complaint was
+// called: when a load fails, the call itself only answers NULL.
+var firstComplaint atomic.Pointer[string]
 
 //export lorikeetLog
 func lorikeetLog(level C.int, text *C.char) {
@@ -68,15 +68,15 @@ func lorikeetLog(level C.int, text *C.char) {
 		return
 	}
 	if level == C.GGML_LOG_LEVEL_ERROR {
-		lastComplaint.Store(&message)
+		firstComplaint.CompareAndSwap(nil, &message)
 	}
 	// Whoever called reports what went wrong; this is for those who dig.
 	slog.Debug(message, "from", "llama.cpp")
 }
 
-// complaint takes llama.cpp's last logged error, without the name of its function.
+// complaint takes llama.cpp's first logged error, without the name of its function.
 func complaint() string {
-	s := lastComplaint.Swap(nil)
+	s := firstComplaint.Swap(nil)
 	if s == nil {
 		return ""
 	}

@@ -1,0 +1,215 @@
+// Package testserver runs the whole server in a test: HTTP, adapter manager and
+// llama.cpp.
+package testserver
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"lorikeet/adapters"
+	"lorikeet/backend"
+	"lorikeet/backend/engine"
+	"lorikeet/demo"
+	"lorikeet/server"
+)
+
+// Server is a running server with one base.
+type Server struct {
+	URL    string
+	Engine backend.Engine
+	// Done gets a value after each answered request, when all that it held is freed.
+	Done chan struct{}
+
+	t      testing.TB
+	client *http.Client
+}
+
+// Demo serves the demo model.
+func Demo(t testing.TB, p engine.Params) *Server {
+	t.Helper()
+	path, done, err := demo.Model()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(done)
+	f32 := backend.F32
+	p.Path, p.CacheType = path, &f32
+	return Start(t, demo.Name, p, demo.Adapters())
+}
+
+// Start serves a base and the adapters in a folder until the test ends.
+func Start(t testing.TB, name string, p engine.Params, folder fs.FS) *Server {
+	t.Helper()
+	e, err := engine.New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Serve(t, name, e, folder)
+}
+
+// Serve serves an engine.
+func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
+	t.Helper()
+	catalog, err := adapters.NewCatalog(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry, err := adapters.NewRegistry(&adapters.Base{Name: name, Engine: e, Adapters: adapters.NewManager(catalog, e, 30*time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Engine: e, Done: make(chan struct{}, 1024), t: t}
+	handler := server.New(server.Options{Registry: registry, Version: "test"})
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { s.Done <- struct{}{} }()
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		ts.Close()
+		registry.Close()
+	})
+	s.URL, s.client = ts.URL, ts.Client()
+	return s
+}
+
+// Completion is a response, or a chunk of a stream.
+type Completion struct {
+	ID                string   `json:"id"`
+	Object            string   `json:"object"`
+	Model             string   `json:"model"`
+	SystemFingerprint string   `json:"system_fingerprint"`
+	Choices           []Choice `json:"choices"`
+	Usage             *Usage   `json:"usage"`
+	Error             *Error   `json:"error"`
+}
+
+// Choice is one of a completion's.
+type Choice struct {
+	Index    int    `json:"index"`
+	Text     string `json:"text"`
+	Logprobs *struct {
+		Tokens        []string             `json:"tokens"`
+		TokenLogprobs []*float64           `json:"token_logprobs"`
+		TopLogprobs   []map[string]float64 `json:"top_logprobs"`
+		TextOffset    []int                `json:"text_offset"`
+	} `json:"logprobs"`
+	FinishReason *string `json:"finish_reason"`
+}
+
+// Usage counts tokens.
+type Usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+	TotalTokens      int `json:"total_tokens"`
+}
+
+// Error is what a failed request gets.
+type Error struct {
+	Message string  `json:"message"`
+	Type    string  `json:"type"`
+	Param   *string `json:"param"`
+	Code    *string `json:"code"`
+}
+
+// Post sends a request as it is.
+func (s *Server) Post(path, contentType string, body []byte) *http.Response {
+	s.t.Helper()
+	resp, err := s.client.Post(s.URL+path, contentType, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp
+}
+
+// JSON is a request body.
+type JSON map[string]any
+
+// Do sends a completion request and returns status and response.
+func (s *Server) Do(body JSON) (int, *Completion) {
+	s.t.Helper()
+	resp := s.Post("/v1/completions", "application/json", s.encode(body))
+	defer resp.Body.Close()
+	var c Completion
+	if err := json.NewDecoder(resp.Body).Decode(&c); err != nil {
+		s.t.Fatalf("status %d: %v", resp.StatusCode, err)
+	}
+	return resp.StatusCode, &c
+}
+
+// Complete is Do for requests that succeed.
+func (s *Server) Complete(body JSON) *Completion {
+	s.t.Helper()
+	status, c := s.Do(body)
+	if status != http.StatusOK {
+		s.t.Fatalf("%v: status %d: %+v", body["model"], status, c.Error)
+	}
+	return c
+}
+
+func (s *Server) encode(body JSON) []byte {
+	s.t.Helper()
+	b, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
+}
+
+// Stream sends a streaming request and returns the chunks; it checks the framing.
+func (s *Server) Stream(body JSON) []Completion {
+	s.t.Helper()
+	body["stream"] = true
+	resp := s.Post("/v1/completions", "application/json", s.encode(body))
+	defer resp.Body.Close()
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(ct, "text/event-stream") {
+		b, _ := io.ReadAll(resp.Body)
+		s.t.Fatalf("status %d, %s: %s", resp.StatusCode, ct, b)
+	}
+	var chunks []Completion
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	done := false
+	for lines.Scan() {
+		line := lines.Text()
+		if line == "" {
+			continue
+		}
+		data, ok := strings.CutPrefix(line, "data: ")
+		if !ok || done {
+			s.t.Fatalf("unexpected line %q", line)
+		}
+		if done = data == "[DONE]"; done {
+			continue
+		}
+		var c Completion
+		if err := json.Unmarshal([]byte(data), &c); err != nil {
+			s.t.Fatalf("%q: %v", data, err)
+		}
+		chunks = append(chunks, c)
+	}
+	if err := lines.Err(); err != nil || !done {
+		s.t.Fatalf("stream ended: %v, [DONE]: %v", err, done)
+	}
+	return chunks
+}
+
+// Text joins the texts of a stream's choice 0.
+func Text(chunks []Completion) string {
+	var b strings.Builder
+	for _, c := range chunks {
+		for _, ch := range c.Choices {
+			if ch.Index == 0 {
+				b.WriteString(ch.Text)
+			}
+		}
+	}
+	return b.String()
+}

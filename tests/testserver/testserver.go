@@ -25,7 +25,8 @@ import (
 type Server struct {
 	URL    string
 	Engine backend.Engine
-	// Done gets a value after each answered request, when all that it held is freed.
+	// Done gets a value after each answered request, when all that it held is freed;
+	// what nobody reads is dropped.
 	Done chan struct{}
 
 	t      testing.TB
@@ -69,7 +70,12 @@ func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
 	s := &Server{Engine: e, Done: make(chan struct{}, 1024), t: t}
 	handler := server.New(server.Options{Registry: registry, Version: "test"})
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() { s.Done <- struct{}{} }()
+		defer func() {
+			select {
+			case s.Done <- struct{}{}:
+			default:
+			}
+		}()
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() {

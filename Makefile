@@ -38,7 +38,7 @@ test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json ## Run 
 lint: build/system-packages ## Check format, vet and the linters of .golangci.yml
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above need 'gofmt -w'"; exit 1; }
 	@$(CGO_ENV) go vet ./...
-	@$(CGO_ENV) go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run
+	@$(CGO_ENV) go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
 .PHONY: demo-model
 demo-model: $(TRAIN_VENV)/.done ## Train the demo model, its adapters and the reference figures anew (about half an hour)

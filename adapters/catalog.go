@@ -110,7 +110,7 @@ func (c *Catalog) scan() error {
 }
 
 // stamp changes when the files of an adapter are replaced. It costs a look at the
-// folder, not at the content.
+// folder, not at the content. A missing file is for read to complain about.
 func (c *Catalog) stamp(s source) (string, error) {
 	files := []string{s.path}
 	if !s.gguf {
@@ -119,10 +119,11 @@ func (c *Catalog) stamp(s source) (string, error) {
 	var b strings.Builder
 	for _, f := range files {
 		st, err := fs.Stat(c.fsys, f)
+		if errors.Is(err, fs.ErrNotExist) {
+			b.WriteString("- ")
+			continue
+		}
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return "", &lora.Error{File: path.Base(f), Reason: "is missing"}
-			}
 			return "", &lora.Error{File: path.Base(f), Reason: "can't be read"}
 		}
 		fmt.Fprintf(&b, "%d/%d ", st.ModTime().UnixNano(), st.Size())

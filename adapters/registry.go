@@ -57,11 +57,3 @@ func (r *Registry) Resolve(name string) (base *Base, adapter string, ok bool) {
 	}
 	return nil, "", false
 }
-
-// Close ends all loads, then the engines.
-func (r *Registry) Close() {
-	for _, b := range r.bases {
-		b.Adapters.Close()
-		_ = b.Engine.Close() // Close only waits
-	}
-}

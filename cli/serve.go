@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,10 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lorikeet/adapters"
-	"lorikeet/backend"
-	"lorikeet/backend/engine"
 	"lorikeet/config"
-	"lorikeet/demo"
 	"lorikeet/server"
 )
 
@@ -62,11 +58,15 @@ func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Wr
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer listener.Close()
-	registry, closeAll, err := openModels(cfg)
+	models, err := openModels(cfg)
+	defer models.close()
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	registry, err := adapters.NewRegistry(models.bases...)
+	if err != nil {
+		return err
+	}
 
 	handler := server.New(server.Options{
 		Registry: registry, MaxBodyBytes: cfg.Server.MaxBodyBytes, BodyTimeout: cfg.Server.BodyTimeout, Version: version,
@@ -96,85 +96,6 @@ func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Wr
 		_ = httpServer.Close()
 	}
 	return nil
-}
-
-// openModels loads the configured bases, or the demo.
-func openModels(cfg *config.Config) (registry *adapters.Registry, closeAll func(), err error) {
-	var bases []*adapters.Base
-	closers := []func(){}
-	closeAll = func() {
-		for _, b := range bases {
-			b.Adapters.Close()
-			_ = b.Engine.Close() // only waits
-		}
-		for _, f := range closers {
-			f()
-		}
-	}
-	defer func() {
-		if err != nil {
-			closeAll()
-		}
-	}()
-	models := cfg.Models
-	var demoAdapters fs.FS
-	if len(models) == 0 {
-		path, done, err := demo.Model()
-		if err != nil {
-			return nil, nil, err
-		}
-		closers = append(closers, done)
-		models = []config.Model{{Name: demo.Name, Path: path, KVCacheType: "f32"}}
-		demoAdapters = demo.Adapters()
-	}
-	for _, m := range models {
-		folder := m.AdaptersDir
-		if folder == "" {
-			folder = cfg.Adapters.Dir
-		}
-		fsys := demoAdapters
-		if folder != "" {
-			root, err := os.OpenRoot(folder)
-			if err != nil {
-				return nil, nil, fmt.Errorf("adapters of model %q: %w", m.Name, err)
-			}
-			closers = append(closers, func() { root.Close() })
-			fsys = root.FS()
-		}
-		b, err := openBase(m, fsys, cfg.Adapters.LoadTimeout)
-		if err != nil {
-			return nil, nil, fmt.Errorf("model %q: %w", m.Name, err)
-		}
-		bases = append(bases, b)
-	}
-	registry, err = adapters.NewRegistry(bases...)
-	return registry, closeAll, err
-}
-
-func openBase(m config.Model, fsys fs.FS, loadTimeout time.Duration) (*adapters.Base, error) {
-	catalog, err := adapters.NewCatalog(fsys)
-	if err != nil {
-		return nil, fmt.Errorf("adapters: %w", err)
-	}
-	start := time.Now()
-	var cacheType *backend.DataType // as the base is
-	switch f16, f32 := backend.F16, backend.F32; m.KVCacheType {
-	case "f16":
-		cacheType = &f16
-	case "f32":
-		cacheType = &f32
-	}
-	e, err := engine.New(engine.Params{
-		Path: m.Path, Context: m.Context, Sequences: m.Sequences, CacheTokens: m.CacheTokens, Threads: m.Threads, GPULayers: m.GPULayers,
-		CacheType: cacheType, Slots: m.Slots, Rank: m.MaxRank, Targets: m.Targets,
-	})
-	if err != nil {
-		return nil, err
-	}
-	info := e.Info()
-	slog.Info("base loaded", "model", m.Name, "architecture", info.Architecture, "parameters", fmt.Sprintf("%.1fM", float64(info.Parameters)/1e6),
-		"context", info.Context, "slots", max(0, info.Pool.Slots-1), "rank", info.Pool.Rank, "adapters", len(catalog.Names()), "took", time.Since(start).Round(time.Millisecond))
-	return &adapters.Base{Name: m.Name, Engine: e, Adapters: adapters.NewManager(catalog, e, loadTimeout)}, nil
 }
 
 // greet tells a person what is served and how to try it.

@@ -18,6 +18,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -230,7 +231,7 @@ func (e *Engine) Close() error {
 func fingerprint(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", errors.Unwrap(err) // without the path: New names it
 	}
 	defer f.Close()
 	st, err := f.Stat()

@@ -63,7 +63,8 @@ func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry, err := adapters.NewRegistry(&adapters.Base{Name: name, Engine: e, Adapters: adapters.NewManager(catalog, e, 30*time.Second)})
+	manager := adapters.NewManager(catalog, e, 30*time.Second)
+	registry, err := adapters.NewRegistry(&adapters.Base{Name: name, Engine: e, Adapters: manager})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +81,8 @@ func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
 	}))
 	t.Cleanup(func() {
 		ts.Close()
-		registry.Close()
+		manager.Close()
+		_ = e.Close() // it only waits
 	})
 	s.URL, s.client = ts.URL, ts.Client()
 	return s

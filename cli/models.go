@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"lorikeet/adapters"
+	"lorikeet/backend"
+	"lorikeet/backend/engine"
+	"lorikeet/config"
+	"lorikeet/demo"
+)
+
+// models are the loaded bases, and what must be closed behind them.
+type models struct {
+	bases   []*adapters.Base
+	closers []func()
+}
+
+// close frees everything, the last opened first.
+func (m *models) close() {
+	for _, f := range slices.Backward(m.closers) {
+		f()
+	}
+}
+
+// openModels loads the configured bases, or the demo. What it returns must be
+// closed, also beside an error.
+func openModels(cfg *config.Config) (*models, error) {
+	m := &models{}
+	if len(cfg.Models) == 0 {
+		path, done, err := demo.Model()
+		if err != nil {
+			return m, err
+		}
+		m.closers = append(m.closers, done)
+		folder := demo.Adapters()
+		if cfg.Adapters.Dir != "" {
+			if folder, err = m.openFolder(cfg.Adapters.Dir); err != nil {
+				return m, err
+			}
+		}
+		// F32 for its cache costs little in so small a model, and it is the one that people compare.
+		return m, m.openBase(config.Model{Name: demo.Name, Path: path, KVCacheType: "f32"}, folder, cfg.Adapters.LoadTimeout)
+	}
+	for _, c := range cfg.Models {
+		var folder fs.FS
+		dir := c.AdaptersDir
+		if dir == "" {
+			dir = cfg.Adapters.Dir
+		}
+		if dir != "" {
+			var err error
+			if folder, err = m.openFolder(dir); err != nil {
+				return m, fmt.Errorf("model %q: %w", c.Name, err)
+			}
+		}
+		if err := m.openBase(c, folder, cfg.Adapters.LoadTimeout); err != nil {
+			return m, fmt.Errorf("model %q: %w", c.Name, err)
+		}
+	}
+	return m, nil
+}
+
+// openFolder opens a folder of adapters that no link leads out of.
+func (m *models) openFolder(dir string) (fs.FS, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("adapters: %w", err)
+	}
+	m.closers = append(m.closers, func() { root.Close() })
+	return root.FS(), nil
+}
+
+func (m *models) openBase(c config.Model, folder fs.FS, loadTimeout time.Duration) error {
+	catalog, err := adapters.NewCatalog(folder)
+	if err != nil {
+		return fmt.Errorf("adapters: %w", err)
+	}
+	var cacheType *backend.DataType // nil: as the base is
+	switch f16, f32 := backend.F16, backend.F32; c.KVCacheType {
+	case "f16":
+		cacheType = &f16
+	case "f32":
+		cacheType = &f32
+	}
+	start := time.Now()
+	e, err := engine.New(engine.Params{
+		Path: c.Path, Context: c.Context, Sequences: c.Sequences, CacheTokens: c.CacheTokens, Threads: c.Threads, GPULayers: c.GPULayers,
+		CacheType: cacheType, Slots: c.Slots, Rank: c.MaxRank, Targets: c.Targets,
+	})
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, func() { _ = e.Close() }) // it only waits
+	manager := adapters.NewManager(catalog, e, loadTimeout)
+	m.closers = append(m.closers, manager.Close)
+	m.bases = append(m.bases, &adapters.Base{Name: c.Name, Engine: e, Adapters: manager})
+	info := e.Info()
+	slog.Info("base loaded", "model", c.Name, "architecture", info.Architecture, "parameters", fmt.Sprintf("%.1fM", float64(info.Parameters)/1e6),
+		"context", info.Context, "slots", max(0, info.Pool.Slots-1), "rank", info.Pool.Rank, "adapters", len(catalog.Names()), "took", time.Since(start).Round(time.Millisecond))
+	return nil
+}

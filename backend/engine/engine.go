@@ -40,6 +40,7 @@ type Params struct {
 	StepTokens  int    // tokens in one step at most [512]
 	Chunk       int    // prompt tokens of a step in which others generate [128]
 	Queue       int    // requests waiting for a sequence [256]
+	Events      int    // that a reader may lag behind before it is cut off [256]
 	Threads     int    // [the number of CPUs]
 	GPULayers   int    // layers on the GPU; negative means all
 
@@ -56,10 +57,9 @@ type Params struct {
 // DefaultTargets are the matrices of attention and feed-forward layers.
 var DefaultTargets = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}
 
-const (
-	eventBuffer = 256     // events that a reader may lag behind
-	fillBytes   = 4 << 20 // of a slot image between two steps, so that loads do not stall streams
-)
+// fillBytes is how much of a slot image is written between two steps, so that loads
+// do not stall streams.
+const fillBytes = 4 << 20
 
 func (p *Params) setDefaults(trained int) {
 	set := func(v *int, d int) {
@@ -73,6 +73,7 @@ func (p *Params) setDefaults(trained int) {
 	set(&p.StepTokens, 512)
 	set(&p.Chunk, 128)
 	set(&p.Queue, 256)
+	set(&p.Events, 256)
 	set(&p.Threads, runtime.NumCPU())
 	set(&p.Slots, 16)
 	set(&p.Rank, 16)
@@ -162,7 +163,7 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 		e.queued.Add(-1)
 		return nil, backend.ErrQueueFull
 	}
-	s := newSequence(ctx, r)
+	s := newSequence(ctx, r, e.params.Events)
 	s.unwatch = context.AfterFunc(ctx, func() { // the owner looks at ctx between steps; this is for when it rests
 		select {
 		case e.wake <- struct{}{}:

@@ -30,11 +30,11 @@ type sequence struct {
 	output int // where the distribution for its next token is in this step, or -1
 }
 
-func newSequence(ctx context.Context, r *backend.Request) *sequence {
+func newSequence(ctx context.Context, r *backend.Request, events int) *sequence {
 	return &sequence{
 		ctx:     ctx,
 		req:     r,
-		events:  make(chan backend.Event, eventBuffer),
+		events:  make(chan backend.Event, events+1),
 		reserve: len(r.Prompt) + r.MaxTokens,
 		text:    text.NewAssembler(r.Stop, r.Logprobs >= 0),
 	}

@@ -23,6 +23,7 @@
 #include <exception>
 #include <map>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -105,6 +106,9 @@ static ggml_tensor * ids_for(ggml_context * ctx, lk_pool & p, const ggml_tensor 
 static ggml_tensor * mul_mat_a(ggml_context * ctx, lk_pool & p, ggml_tensor * a, ggml_tensor * x) {
     if (p.mode == LK_MODE_UNIFORM) {
         return __real_ggml_mul_mat(ctx, view_of_slot(ctx, a, p.slot), x);
+    }
+    if (x->ne[2] != 1 || x->ne[3] != 1) {
+        throw std::runtime_error(std::string("adapters can't be mixed in this architecture: the input of ") + a->name + " is no matrix");
     }
     if (p.x != x) {
         p.x    = x;

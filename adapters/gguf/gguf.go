@@ -27,7 +27,7 @@ const (
 // Read reads the adapter file name in fsys. Errors are *lora.Error, or
 // fs.ErrNotExist.
 func Read(fsys fs.FS, name string) (*lora.Adapter, error) {
-	data, err := lora.ReadFile(fsys, name)
+	data, err := lora.ReadFile(fsys, name, lora.MaxFileSize)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,10 @@ func adapter(meta map[string]any, infos []tensorInfo, data []byte, start uint64)
 	if _, ok := meta["adapter.alora.invocation_tokens"]; ok {
 		return nil, fmt.Errorf("adapter.alora.invocation_tokens: activated LoRA is not served")
 	}
-	alpha, _ := meta["adapter.lora.alpha"].(float64)
+	alpha, ok := meta["adapter.lora.alpha"].(float64)
+	if _, given := meta["adapter.lora.alpha"]; given && !ok {
+		return nil, fmt.Errorf("adapter.lora.alpha is not a float")
+	}
 	index := map[string]int{}
 	for _, t := range infos {
 		weight, which, ok := cutSuffix(t.name)

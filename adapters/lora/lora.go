@@ -82,11 +82,12 @@ type Error struct {
 	Reason string
 }
 
+// Error is bounded: clients get it, and the files may hold names of megabytes.
 func (e *Error) Error() string {
 	if e.Tensor == "" {
-		return fmt.Sprintf("%s: %s", e.File, e.Reason)
+		return fmt.Sprintf("%s: %.400s", e.File, e.Reason)
 	}
-	return fmt.Sprintf("%s: tensor %q: %s", e.File, e.Tensor, e.Reason)
+	return fmt.Sprintf("%s: tensor %.200q: %.400s", e.File, e.Tensor, e.Reason)
 }
 
 // Image lays the adapter out for a slot of the pool, its strength multiplied by

@@ -7,12 +7,12 @@ import (
 	"io/fs"
 )
 
-// MaxFileSize is the largest adapter file that is read, in bytes.
+// MaxFileSize is the largest file of weights that is read, in bytes.
 const MaxFileSize = 4 << 30
 
-// ReadFile reads a regular file of an adapter whole. Errors are *Error, or
-// fs.ErrNotExist.
-func ReadFile(fsys fs.FS, name string) ([]byte, error) {
+// ReadFile reads a regular file of an adapter whole, of at most limit bytes. Errors
+// are *Error, or fs.ErrNotExist.
+func ReadFile(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	// Looked at before it is opened: to open a FIFO would wait for its writer.
 	st, err := fs.Stat(fsys, name)
 	switch {
@@ -22,8 +22,8 @@ func ReadFile(fsys fs.FS, name string) ([]byte, error) {
 		return nil, &Error{File: name, Reason: "can't be read"}
 	case !st.Mode().IsRegular():
 		return nil, &Error{File: name, Reason: "is not a regular file"}
-	case st.Size() > MaxFileSize:
-		return nil, &Error{File: name, Reason: fmt.Sprintf("%d bytes are over the limit of %d", st.Size(), int64(MaxFileSize))}
+	case st.Size() > limit:
+		return nil, &Error{File: name, Reason: fmt.Sprintf("%d bytes are over the limit of %d", st.Size(), limit)}
 	}
 	f, err := fsys.Open(name)
 	if err != nil {

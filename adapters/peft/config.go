@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +20,7 @@ type config struct {
 	RankPattern  patterns `json:"rank_pattern"`
 	AlphaPattern patterns `json:"alpha_pattern"`
 	Bias         string   `json:"bias"`
+	Init         any      `json:"init_lora_weights"`
 }
 
 // What each of these options, if set, would change, so that it can't be served.
@@ -32,11 +35,16 @@ var refusedOptions = map[string]string{
 	"target_parameters":       "target_parameters are not served",
 	"alora_invocation_tokens": "activated LoRA is not served",
 	"arrow_config":            "Arrow routing is not served",
+	"kasa_config":             "KaSA is not served",
 	"fan_in_fan_out":          "fan_in_fan_out is not served for this architecture",
 }
 
+// Initializations that take a part out of the base's weights: peft does so again
+// when it loads the adapter, so that A and B don't fit the base as it is.
+var initChangesBase = regexp.MustCompile(`(?i)^(pissa|olora|corda|loftq)`)
+
 func parseConfig(data []byte) (*config, error) {
-	c := config{Bias: "none"}
+	c := config{R: 8, Alpha: 8, Bias: "none"} // as peft takes what is missing
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, fmt.Errorf("not the JSON expected: %w", err)
 	}
@@ -44,11 +52,11 @@ func parseConfig(data []byte) (*config, error) {
 	if err := json.Unmarshal(data, &all); err != nil {
 		return nil, fmt.Errorf("not the JSON expected: %w", err)
 	}
-	for option, why := range refusedOptions {
+	for _, option := range slices.Sorted(maps.Keys(refusedOptions)) {
 		switch strings.TrimSpace(string(all[option])) {
 		case "", "null", "false", "[]", "{}":
 		default:
-			return nil, fmt.Errorf("%s: %s", option, why)
+			return nil, fmt.Errorf("%s: %s", option, refusedOptions[option])
 		}
 	}
 	switch {
@@ -56,6 +64,8 @@ func parseConfig(data []byte) (*config, error) {
 		return nil, fmt.Errorf("peft_type %.20q is not served (LORA is)", c.Type)
 	case c.Bias != "none" && c.Bias != "":
 		return nil, fmt.Errorf("bias %.20q is not served", c.Bias)
+	case initChangesBase.MatchString(fmt.Sprint(c.Init)):
+		return nil, fmt.Errorf("init_lora_weights %.20q is not served: it changes the base (convert the adapter to a plain LoRA)", c.Init)
 	case c.R < 1:
 		return nil, fmt.Errorf("r is %d", c.R)
 	}
@@ -91,12 +101,8 @@ func (p *patterns) UnmarshalJSON(data []byte) error {
 			return err
 		}
 		key := t.(string)
-		// As peft's get_pattern_key: anchored at the end, and at the start of a module's name.
-		expr := `^(?:.*\.)?(?:` + key + `)$`
-		if strings.HasPrefix(key, "^") {
-			expr = key
-		}
-		re, err := regexp.Compile(expr)
+		// As peft's get_pattern_key: anchored at the end, and at the start of the module or of a name in it.
+		re, err := regexp.Compile(`^(?:(?:.*\.)?(?:` + key + `)$)`)
 		if err != nil {
 			return fmt.Errorf("pattern %.60q: %w", key, err)
 		}

@@ -25,13 +25,15 @@ const (
 	WeightsFile = "adapter_model.safetensors"
 )
 
+const maxConfigSize = 1 << 20
+
 // Read reads the adapter in fsys, to be used with the base. Errors are *lora.Error.
 func Read(fsys fs.FS, base *backend.ModelInfo) (*lora.Adapter, error) {
-	config, err := readFile(fsys, ConfigFile)
+	config, err := readFile(fsys, ConfigFile, maxConfigSize)
 	if err != nil {
 		return nil, err
 	}
-	weights, err := readFile(fsys, WeightsFile)
+	weights, err := readFile(fsys, WeightsFile, lora.MaxFileSize)
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +56,8 @@ func Read(fsys fs.FS, base *backend.ModelInfo) (*lora.Adapter, error) {
 	return a, nil
 }
 
-func readFile(fsys fs.FS, name string) ([]byte, error) {
-	data, err := lora.ReadFile(fsys, name)
+func readFile(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	data, err := lora.ReadFile(fsys, name, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		reason := "is missing"
 		if _, err := fs.Stat(fsys, "adapter_model.bin"); err == nil && name == WeightsFile {

@@ -30,9 +30,8 @@ build: build/system-packages ## Build bin/lorikeet
 	@$(CGO_ENV) go build -ldflags "-X main.version=$(VERSION)" -o bin/lorikeet .
 
 .PHONY: test
-# One package at a time: llama.cpp's threads spin, and two engines would starve each other.
 test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json ## Run every test, with the race detector
-	@$(CGO_ENV) LORIKEET_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python go test -race -p 1 -timeout 10m $(GO_PACKAGES)
+	@$(CGO_ENV) LORIKEET_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python go test -race -timeout 10m $(GO_PACKAGES)
 
 .PHONY: lint
 lint: build/system-packages ## Check format, vet and the linters of .golangci.yml

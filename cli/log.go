@@ -21,7 +21,7 @@ func setLog(w io.Writer, c config.Log) {
 		return
 	}
 	f, ok := w.(*os.File)
-	slog.SetDefault(slog.New(tint.NewHandler(w, &tint.Options{
+	slog.SetDefault(slog.New(tint.NewTextHandler(w, &tint.Options{
 		Level: level, TimeFormat: time.TimeOnly, NoColor: !ok || !isatty.IsTerminal(f.Fd()) || os.Getenv("NO_COLOR") != "",
 	})))
 }

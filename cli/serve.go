@@ -50,7 +50,7 @@ func serveCommand(version string) *cobra.Command {
 // serve runs until ctx ends, then drains.
 func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Writer) error {
 	// The port first: a model may take long to load, and a port in use is soon told.
-	listener, err := net.Listen("tcp", cfg.Server.Addr)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Server.Addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("address %s is in use; choose another with --addr or server.addr", cfg.Server.Addr)

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -33,7 +34,8 @@ func Read(fsys fs.FS, name string) (*lora.Adapter, error) {
 	}
 	a, err := Parse(data)
 	if err != nil {
-		if e, ok := err.(*lora.Error); ok {
+		var e *lora.Error
+		if errors.As(err, &e) {
 			e.File = name
 			return nil, e
 		}

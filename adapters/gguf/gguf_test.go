@@ -276,7 +276,7 @@ func TestRead(t *testing.T) {
 	if x := digest("x.gguf"); x != digest("same.gguf") || x == digest("changed.gguf") {
 		t.Error("the digest does not tell the content")
 	}
-	if _, err := Read(fsys, "missing.gguf"); err != fs.ErrNotExist {
+	if _, err := Read(fsys, "missing.gguf"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
 	if _, err := Read(fsys, "folder.gguf"); err == nil || err.Error() != "folder.gguf: is not a regular file" {

@@ -69,7 +69,7 @@ func TestReadFile(t *testing.T) {
 		})
 	}
 	for _, name := range []string{"missing", "missing/file", "dangling"} {
-		if _, err := ReadFile(root.FS(), name, MaxFileSize); err != fs.ErrNotExist {
+		if _, err := ReadFile(root.FS(), name, MaxFileSize); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -244,7 +244,7 @@ func fingerprint(path string) (string, error) {
 	}
 	h := sha256.New()
 	_ = binary.Write(h, binary.LittleEndian, st.Size())
-	if _, err := io.CopyN(h, f, 8<<20); err != nil && err != io.EOF {
+	if _, err := io.CopyN(h, f, 8<<20); err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6]), nil

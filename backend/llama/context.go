@@ -199,10 +199,10 @@ func (c *Context) Decode(mode backend.Mode) error {
 	var reason errBuf
 	complaint()
 	code := int(C.lk_decode(c.c, c.pool, C.lk_mode(mode), c.batch, &c.slots[0], reason.c()))
-	switch {
-	case code == 0:
+	switch code {
+	case 0:
 		return nil
-	case code == 1:
+	case 1:
 		return ErrCacheFull
 	}
 	return &Error{Op: "decode", Code: code, Reason: reason.or(complaint())}

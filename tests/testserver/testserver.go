@@ -46,9 +46,12 @@ func Demo(t testing.TB, p engine.Params) *Server {
 	return Start(t, demo.Name, p, demo.Adapters())
 }
 
-// Start serves a base and the adapters in a folder until the test ends.
+// Start serves a base and the adapters in a folder until the test ends. Unless p says
+// otherwise it computes on one thread: llama.cpp's threads spin while they wait for
+// each other, which crawls where other tests want the CPUs too.
 func Start(t testing.TB, name string, p engine.Params, folder fs.FS) *Server {
 	t.Helper()
+	p.Threads = max(1, p.Threads)
 	e, err := engine.New(p)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +133,12 @@ type Error struct {
 // Post sends a request as it is.
 func (s *Server) Post(path, contentType string, body []byte) *http.Response {
 	s.t.Helper()
-	resp, err := s.client.Post(s.URL+path, contentType, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.URL+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}

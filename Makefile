@@ -41,8 +41,8 @@ lint: build/system-packages ## Check format, vet and the linters of .golangci.ym
 
 .PHONY: demo-model
 demo-model: $(TRAIN_VENV)/.done ## Train the demo model, its adapters and the reference figures anew (about half an hour)
-	@$(TRAIN_VENV)/bin/python demo/train/train.py --out demo --checkpoints build/demo
-	@$(TRAIN_VENV)/bin/python tests/oracle/oracle.py --demo demo --checkpoints build/demo --out tests/oracle/testdata
+	@PYTHONHASHSEED=0 $(TRAIN_VENV)/bin/python demo/train/train.py --out demo --checkpoints build/demo
+	@PYTHONHASHSEED=0 $(TRAIN_VENV)/bin/python tests/oracle/oracle.py --demo demo --checkpoints build/demo --out tests/oracle/testdata
 
 .PHONY: env
 env: build/system-packages ## Print the variables that plain go commands need: eval "$$(make env)"

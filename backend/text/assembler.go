@@ -46,8 +46,8 @@ func (a *Assembler) Add(piece []byte, t backend.TokenInfo) (text string, tokens 
 	return text, tokens, false
 }
 
-// Flush returns everything that is still held; what is not a whole character
-// becomes U+FFFD.
+// Flush returns everything that is still held; each byte that is
+// no part of a character becomes U+FFFD.
 func (a *Assembler) Flush() (string, []backend.TokenInfo) {
 	return a.release(len(a.held), false)
 }
@@ -98,7 +98,10 @@ func wholeCharacters(b []byte, n int) int {
 // With cut set, n is the end of the answer: a token whose text begins before n
 // belongs to it, shortened, and those behind are dropped.
 func (a *Assembler) release(n int, cut bool) (string, []backend.TokenInfo) {
-	text := strings.ToValidUTF8(string(a.held[:n]), "\uFFFD")
+	text := string(a.held[:n])
+	if !utf8.ValidString(text) {
+		text = string([]rune(text)) // a U+FFFD for each byte that is no part of a character
+	}
 	k := 0
 	for k < len(a.pending) && a.ends[k] <= n {
 		k++

@@ -40,7 +40,7 @@ func TestAssembler(t *testing.T) {
 	}{
 		{"plain", nil, []string{"ab", "c"}, "ab|c", "ab|c", false},
 		{"a character in pieces is held", nil, []string{"a", "\xf0\x9f", "\xa6\x9c", "b"}, "a|🦜|b", "a|\xf0\x9f|\xa6\x9c|b", false},
-		{"half a character at the end is replaced", nil, []string{"a\xf0\x9f"}, "a|\uFFFD", "a\xf0\x9f", false},
+		{"half a character at the end is replaced", nil, []string{"a\xf0\x9f"}, "a|\uFFFD\uFFFD", "a\xf0\x9f", false},
 		{"bytes that can't be text are replaced at once", nil, []string{"a\xff", "b"}, "a\uFFFD|b", "a\xff|b", false},
 		{"stop string", []string{"END"}, []string{"one END two"}, "one ", "one ", true},
 		{"stop over pieces is held back", []string{"END"}, []string{"one", " E", "N", "D", "x"}, "one| ", "one| ", true},

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"lorikeet/adapters/gguf"
 	"lorikeet/adapters/lora"
@@ -29,7 +30,13 @@ type Catalog struct {
 
 	mu      sync.Mutex
 	sources map[string]source
+	scanned time.Time
+	warned  map[string]bool // entries that were complained of
 }
+
+// rescan is how long a name that is not known stays so without another look at the
+// folder, which may be large.
+const rescan = time.Second
 
 // source is where an adapter's files are.
 type source struct {
@@ -39,7 +46,7 @@ type source struct {
 
 // NewCatalog reads a folder. fsys may be nil: then there are no adapters.
 func NewCatalog(fsys fs.FS) (*Catalog, error) {
-	c := &Catalog{fsys: fsys, sources: map[string]source{}}
+	c := &Catalog{fsys: fsys, sources: map[string]source{}, warned: map[string]bool{}}
 	return c, c.scan()
 }
 
@@ -62,8 +69,9 @@ func (c *Catalog) Names() []string {
 func (c *Catalog) find(name string) (source, bool) {
 	c.mu.Lock()
 	s, ok := c.sources[name]
+	fresh := time.Since(c.scanned) < rescan
 	c.mu.Unlock()
-	if ok || !ValidName(name) {
+	if ok || fresh || !ValidName(name) {
 		return s, ok
 	}
 	if err := c.scan(); err != nil {
@@ -75,6 +83,14 @@ func (c *Catalog) find(name string) (source, bool) {
 	return s, ok
 }
 
+// warn complains of an entry once. The caller holds mu.
+func (c *Catalog) warn(entry, message string) {
+	if !c.warned[entry] {
+		c.warned[entry] = true
+		slog.Warn("adapters: "+message, "entry", entry)
+	}
+}
+
 // scan reads the folder anew. Entries that are no adapters are passed over.
 func (c *Catalog) scan() error {
 	if c.fsys == nil {
@@ -84,6 +100,8 @@ func (c *Catalog) scan() error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	found := map[string]source{}
 	for _, child := range children {
 		name := child.Name()
@@ -94,18 +112,16 @@ func (c *Catalog) scan() error {
 			continue
 		}
 		if !ValidName(name) {
-			slog.Warn("adapters: not a name that can be served", "name", name)
+			c.warn(child.Name(), "not a name that can be served")
 			continue
 		}
-		if other, twice := found[name]; twice {
-			slog.Warn("adapters: two adapters of one name; the first is served", "name", name, "served", other.path)
+		if _, twice := found[name]; twice {
+			c.warn(child.Name(), "another adapter has this name and is served")
 			continue
 		}
 		found[name] = s
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sources = found
+	c.sources, c.scanned = found, time.Now()
 	return nil
 }
 
@@ -134,7 +150,7 @@ func (c *Catalog) stamp(s source) (string, error) {
 // read reads an adapter's files. Errors are *lora.Error.
 func (c *Catalog) read(s source, base *backend.ModelInfo) (*lora.Adapter, error) {
 	if s.gguf {
-		a, err := gguf.Read(c.fsys, s.path)
+		a, err := gguf.Read(c.fsys, s.path, lora.MaxFileSize(base))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = &lora.Error{File: s.path, Reason: "is missing"}
 		}

@@ -28,8 +28,8 @@ import (
 	"lorikeet/backend"
 )
 
-// Errors of Acquire, beside *lora.Error for an adapter that can't be served. The
-// last three may pass.
+// Errors of Acquire, beside *lora.Error for an adapter that can't be served.
+// ErrLoadTimeout may pass.
 var (
 	ErrUnknown     = errors.New("no such adapter")
 	ErrNoPool      = errors.New("the base takes no adapters")
@@ -40,6 +40,9 @@ var (
 // failureMemory is how long a failed load is answered from memory, unless the
 // files change.
 const failureMemory = 2 * time.Second
+
+// parallelLoads bounds how many adapters are in host memory on their way to a slot.
+const parallelLoads = 4
 
 // Engine is what a manager needs of backend.Engine.
 type Engine interface {
@@ -58,6 +61,7 @@ type Manager struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	loads  sync.WaitGroup
+	places chan struct{} // a load holds one while it holds memory
 
 	mu       sync.Mutex
 	freed    *sync.Cond // a slot's last lease was released, or the manager closed
@@ -132,7 +136,7 @@ func (l *Lease) Release() {
 func NewManager(c *Catalog, e Engine, timeout time.Duration) *Manager {
 	m := &Manager{
 		catalog: c, engine: e, info: e.Info(), timeout: timeout,
-		versions: map[string]version{}, loading: map[loadKey]*load{},
+		versions: map[string]version{}, loading: map[loadKey]*load{}, places: make(chan struct{}, parallelLoads),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.freed = sync.NewCond(&m.mu)
@@ -240,21 +244,23 @@ func (m *Manager) lease(name, digest string, scale float32) *Lease {
 
 // run is a load's goroutine.
 func (m *Manager) run(key loadKey, src source, l *load) {
+	select {
+	case m.places <- struct{}{}:
+		defer func() { <-m.places }()
+	case <-m.ctx.Done():
+	}
 	start := time.Now()
-	own, err := m.load(key, src)
+	var own *Lease
+	v, a, err := m.read(key, src, l)
+	if err == nil {
+		own, err = m.load(key, a)
+	}
 	if err != nil && m.ctx.Err() != nil {
 		err = ErrClosed
 	}
 	m.mu.Lock()
 	delete(m.loading, key)
-	v := version{stamp: key.stamp}
-	var unusable *lora.Error
-	switch {
-	case err == nil:
-		v.digest = own.Version
-		m.versions[key.name] = v
-	case errors.As(err, &unusable):
-		v.err, v.expires = err, time.Now().Add(failureMemory)
+	if v.stamp != "" {
 		m.versions[key.name] = v
 	}
 	for w := range l.waiters {
@@ -265,7 +271,7 @@ func (m *Manager) run(key loadKey, src source, l *load) {
 	}
 	m.mu.Unlock()
 	if err != nil {
-		slog.Warn("adapter not loaded", "adapter", key.name, "err", err)
+		slog.Warn("adapter not loaded", "adapter", key.name, "scale", key.scale, "err", err)
 		return
 	}
 	own.Release()
@@ -273,74 +279,94 @@ func (m *Manager) run(key loadKey, src source, l *load) {
 		"took", time.Since(start).Round(10*time.Microsecond))
 }
 
-// load brings an adapter into a slot and returns a lease of it.
-func (m *Manager) load(key loadKey, src source) (*Lease, error) {
-	a, err := m.catalog.read(src, &m.info)
-	if err != nil {
-		return nil, err
+// read reads an adapter and checks it against the base. v tells what is now known
+// of the files; its stamp is empty if that is nothing.
+func (m *Manager) read(key loadKey, src source, l *load) (v version, a *lora.Adapter, err error) {
+	const tries = 5
+	v.stamp = key.stamp
+	for range tries {
+		if m.abandoned(l) {
+			return version{}, nil, ErrLoadTimeout
+		}
+		a, err = m.catalog.read(src, &m.info)
+		stamp, stampErr := m.catalog.stamp(src)
+		if stampErr != nil {
+			return version{}, nil, stampErr
+		}
+		if stamp != v.stamp { // replaced meanwhile: what was read may be of both
+			v.stamp, err = stamp, &lora.Error{File: src.path, Reason: "changes while it is read"}
+			continue
+		}
+		if err == nil {
+			err = a.Check(&m.info)
+		}
+		var unusable *lora.Error
+		switch {
+		case err == nil:
+			v.digest = a.Digest
+		case errors.As(err, &unusable):
+			v.err, v.expires = err, time.Now().Add(failureMemory)
+		default:
+			v.stamp = ""
+		}
+		return v, a, err
 	}
+	return version{}, nil, err
+}
+
+// abandoned tells whether nobody waits for a load that has not begun, or the
+// manager is closing.
+func (m *Manager) abandoned(l *load) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(l.waiters) == 0 || m.ctx.Err() != nil
+}
+
+// load brings an adapter into a slot and returns a lease of it.
+func (m *Manager) load(key loadKey, a *lora.Adapter) (*Lease, error) {
 	image, err := a.Image(&m.info, key.scale)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		i, err := m.takeSlot(a.Digest, key.scale)
-		if err != nil {
-			return nil, err
-		}
-		if i != 0 {
-			if err := m.fill(i, a.Digest, key.scale, image); err != nil {
-				return nil, err
-			}
-		}
-		m.mu.Lock()
-		l := m.lease(key.name, a.Digest, key.scale)
-		m.mu.Unlock()
-		if l != nil { // else it was taken for another version in between
-			return l, nil
-		}
+	l, i, err := m.takeSlot(key, a.Digest)
+	if err != nil || l != nil {
+		return l, err
 	}
-}
-
-func (m *Manager) fill(i int, digest string, scale float32, image []byte) error {
-	err := m.engine.FillSlot(m.ctx, i, image)
+	err = m.engine.FillSlot(m.ctx, i, image)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.slots[i] = slot{}
-	if err == nil {
-		m.clock++
-		m.slots[i] = slot{digest: digest, scale: scale, used: m.clock}
+	if err != nil {
+		m.freed.Broadcast()
+		return nil, err
 	}
-	return err
+	m.slots[i] = slot{digest: a.Digest, scale: key.scale}
+	return m.lease(key.name, a.Digest, key.scale), nil
 }
 
 // takeSlot waits for a slot without leases, the least recently used one, and marks
-// it as being filled. It returns 0 if the version needs none: it is resident
-// already, or its scale is 0.
-func (m *Manager) takeSlot(digest string, scale float32) (int, error) {
-	if scale == 0 {
-		return 0, nil
-	}
+// it as being filled. If the version needs none, because it is resident already or
+// its scale is 0, it returns a lease instead.
+func (m *Manager) takeSlot(key loadKey, digest string) (*Lease, int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for m.ctx.Err() == nil {
+		if l := m.lease(key.name, digest, key.scale); l != nil {
+			return l, 0, nil
+		}
 		best := 0
 		for i := 1; i < len(m.slots); i++ {
-			s := &m.slots[i]
-			if s.digest == digest && s.scale == scale {
-				return 0, nil
-			}
-			if !s.busy && s.leases == 0 && (best == 0 || s.used < m.slots[best].used) {
+			if s := &m.slots[i]; !s.busy && s.leases == 0 && (best == 0 || s.used < m.slots[best].used) {
 				best = i
 			}
 		}
 		if best != 0 {
 			m.slots[best] = slot{busy: true}
-			return best, nil
+			return nil, best, nil
 		}
 		m.freed.Wait()
 	}
-	return 0, ErrClosed
+	return nil, 0, ErrClosed
 }
 
 // Short is a version as people read it: the first 12 digits.

@@ -8,7 +8,9 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -19,8 +21,7 @@ import (
 
 // Limits of a completion request.
 const (
-	MaxPrompts  = 256 // in one request
-	MaxChoices  = 128 // n
+	MaxChoices  = 128 // in one request: n for each prompt
 	MaxStops    = 64
 	MaxStopSize = 1024 // bytes of one stop string
 	MaxLogprobs = 20
@@ -57,19 +58,21 @@ type LoRA struct {
 }
 
 // MaxScale bounds the scale of an adapter, either way.
-const MaxScale = 100
+const MaxScale = 16
 
 // Fields that would change the answer and are not served. The values listed beside
-// them ask for nothing, as do false, 0, "", [] and {}.
+// them ask for nothing; beside nil, those in nothing do.
 var unsupported = map[string][]string{
-	"suffix": nil, "best_of": {"1"}, "logit_bias": nil, "presence_penalty": nil, "frequency_penalty": nil,
-	"top_k": {"-1"}, "min_p": nil, "typical_p": {"1", "1.0"}, "repetition_penalty": {"1", "1.0"}, "min_tokens": nil, "ignore_eos": nil,
+	"suffix": nil, "best_of": nil, "logit_bias": nil, "presence_penalty": nil, "frequency_penalty": nil,
+	"top_k": {"-1", "0"}, "min_p": nil, "typical_p": {"1", "1.0"}, "repetition_penalty": {"1", "1.0"}, "min_tokens": nil, "ignore_eos": nil,
 	"stop_token_ids": nil, "include_stop_str_in_output": nil, "skip_special_tokens": {"true"}, "return_token_ids": nil,
-	"return_tokens_as_token_ids": nil, "grammar": nil, "json_schema": nil, "response_format": {`{"type":"text"}`, `{"type": "text"}`},
+	"return_tokens_as_token_ids": nil, "grammar": nil, "json_schema": nil, "response_format": {`{"type":"text"}`, "{}"},
 	"structured_outputs": nil, "guided_json": nil, "guided_regex": nil, "guided_choice": nil, "guided_grammar": nil,
-	"prompt_logprobs": nil, "truncate_prompt_tokens": {"-1"}, "allowed_token_ids": nil, "bad_words": nil,
+	"prompt_logprobs": {}, "truncate_prompt_tokens": {"-1", "0"}, "allowed_token_ids": nil, "bad_words": nil,
 	"use_beam_search": nil, "prompt_embeds": nil,
 }
+
+var nothing = []string{"false", "0", "0.0", `""`, "[]", "{}"}
 
 // DecodeCompletion reads and validates a request body.
 func DecodeCompletion(body []byte) (*CompletionRequest, *Error) {
@@ -97,6 +100,9 @@ func DecodeCompletion(body []byte) (*CompletionRequest, *Error) {
 		f.fail(Invalid("model", "missing_required_parameter", "Missing required parameter: 'model'."))
 	}
 	r.Prompts = f.prompts()
+	if total := len(r.Prompts) * r.N; f.err == nil && total > MaxChoices {
+		f.fail(Invalid("n", "integer_above_max_value", "Invalid 'n': %d choices for each of %d prompts are more than the %d allowed in one request.", r.N, len(r.Prompts), MaxChoices))
+	}
 	f.refuseUnsupported(r.N)
 	if f.err != nil {
 		return nil, f.err
@@ -125,8 +131,8 @@ func (f *fields) prompts() []Prompt {
 	if c := elements[0][0]; c != '"' && c != '[' {
 		return []Prompt{{Tokens: f.tokens(elements)}}
 	}
-	if len(elements) > MaxPrompts {
-		f.fail(Invalid("prompt", "array_above_max_length", "Invalid 'prompt': %d prompts in one request, at most %d are allowed.", len(elements), MaxPrompts))
+	if len(elements) > MaxChoices {
+		f.fail(Invalid("prompt", "array_above_max_length", "Invalid 'prompt': %d prompts in one request, at most %d are allowed.", len(elements), MaxChoices))
 		return nil
 	}
 	var out []Prompt
@@ -152,7 +158,7 @@ func (f *fields) emptyPrompt() {
 
 func (f *fields) textPrompt(v json.RawMessage) Prompt {
 	var s string
-	if json.Unmarshal(v, &s) != nil || replaced(v, s) {
+	if json.Unmarshal(v, &s) != nil || replaced(v) {
 		f.fail(Invalid("prompt", "invalid_type", "Invalid 'prompt': the text is not valid UTF-8."))
 	} else if s == "" {
 		f.emptyPrompt()
@@ -214,8 +220,13 @@ func (f *fields) seed() uint32 {
 		return rand.Uint32()
 	}
 	n, err := strconv.ParseInt(string(v), 10, 64)
-	if err != nil {
-		f.wrongType("seed", "a 64-bit integer")
+	switch {
+	case errors.Is(err, strconv.ErrRange) && v[0] == '-':
+		f.fail(Invalid("seed", "integer_below_min_value", "Invalid 'seed': integer below minimum value. Expected a 64-bit integer."))
+	case errors.Is(err, strconv.ErrRange):
+		f.fail(Invalid("seed", "integer_above_max_value", "Invalid 'seed': integer above maximum value. Expected a 64-bit integer."))
+	case err != nil:
+		f.wrongType("seed", "an integer")
 	}
 	return uint32(n) ^ uint32(n>>32)
 }
@@ -225,18 +236,13 @@ func (f *fields) streamOptions(stream bool) (includeUsage bool) {
 	if !ok {
 		return false
 	}
-	sub := &fields{}
-	if v[0] != '{' || json.Unmarshal(v, &sub.raw) != nil {
+	sub, ok := parseMembers(v)
+	if !ok {
 		f.wrongType("stream_options", "an object")
 		return false
 	}
 	if !stream && len(sub.raw) > 0 {
 		f.fail(Invalid("stream_options", "", "The 'stream_options' parameter is only allowed when 'stream' is enabled."))
-	}
-	for name := range sub.raw {
-		if string(sub.raw[name]) == "null" {
-			delete(sub.raw, name)
-		}
 	}
 	includeUsage = sub.boolean("include_usage", false)
 	if sub.boolean("continuous_usage_stats", false) {
@@ -260,8 +266,8 @@ func (f *fields) lora() []LoRA {
 	}
 	var out []LoRA
 	for _, e := range elements {
-		sub := &fields{}
-		if e[0] != '{' || json.Unmarshal(e, &sub.raw) != nil {
+		sub, ok := parseMembers(e)
+		if !ok {
 			f.fail(wrongType("lora", "an array of {name, scale}", e))
 			return nil
 		}
@@ -279,13 +285,16 @@ func (f *fields) lora() []LoRA {
 
 func (f *fields) refuseUnsupported(n int) {
 	for _, name := range slices.Sorted(maps.Keys(f.raw)) {
-		v := f.raw[name]
 		neutral, known := unsupported[name]
-		if !known || slices.Contains(neutral, string(v)) || name == "best_of" && string(v) == strconv.Itoa(n) {
+		if !known {
 			continue
 		}
-		switch string(v) {
-		case "false", "0", "0.0", `""`, "[]", "{}":
+		if neutral == nil {
+			neutral = nothing
+		}
+		var v bytes.Buffer
+		_ = json.Compact(&v, f.raw[name]) // it was decoded before
+		if slices.Contains(neutral, v.String()) || name == "best_of" && v.String() == strconv.Itoa(n) {
 			continue
 		}
 		f.fail(Invalid(name, "unsupported_parameter", "Unsupported parameter: '%s' is not supported with this server.", name))

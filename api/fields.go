@@ -3,9 +3,10 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"strconv"
-	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -18,25 +19,34 @@ type fields struct {
 
 func parseFields(body []byte) (*fields, *Error) {
 	f := &fields{}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if err := dec.Decode(&f.raw); err != nil {
-		if len(bytes.TrimSpace(body)) > 0 && json.Valid(body) {
-			return nil, Invalid("", "", "The request body must be a JSON object.")
-		}
-		return nil, Invalid("", "", "We could not parse the JSON body of your request: it is not valid JSON (at byte %d of %d).", dec.InputOffset(), len(body))
-	}
-	if _, err := dec.Token(); err == nil {
-		return nil, Invalid("", "", "The request body must be one JSON object; something follows it.")
-	}
-	if f.raw == nil {
+	err := json.Unmarshal(body, &f.raw)
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return nil, Invalid("", "", "We could not parse the JSON body of your request: it is not valid JSON (at byte %d of %d).", syntax.Offset, len(body))
+	case err != nil || f.raw == nil:
 		return nil, Invalid("", "", "The request body must be a JSON object.")
 	}
+	f.dropNulls()
+	return f, nil
+}
+
+// parseMembers reads an object within the body; ok is false if v is none.
+func parseMembers(v json.RawMessage) (f *fields, ok bool) {
+	f = &fields{}
+	if v[0] != '{' || json.Unmarshal(v, &f.raw) != nil {
+		return nil, false
+	}
+	f.dropNulls()
+	return f, true
+}
+
+func (f *fields) dropNulls() {
 	for name, v := range f.raw {
 		if string(v) == "null" {
 			delete(f.raw, name)
 		}
 	}
-	return f, nil
 }
 
 func (f *fields) fail(e *Error) {
@@ -44,8 +54,6 @@ func (f *fields) fail(e *Error) {
 		f.err = e
 	}
 }
-
-func (f *fields) has(name string) bool { _, ok := f.raw[name]; return ok }
 
 // kind names a JSON value as error messages do.
 func kind(v json.RawMessage) string {
@@ -58,6 +66,8 @@ func kind(v json.RawMessage) string {
 		return "an array"
 	case 't', 'f':
 		return "a boolean"
+	case 'n':
+		return "null"
 	}
 	if bytes.ContainsAny(v, ".eE") {
 		return "a decimal"
@@ -145,8 +155,37 @@ func (f *fields) elements(name string, v json.RawMessage, want string) []json.Ra
 	return out
 }
 
-// replaced tells whether the decoder had to replace invalid UTF-8 or a lone
-// surrogate in a string; the text would not be what the client meant.
-func replaced(raw json.RawMessage, s string) bool {
-	return strings.ContainsRune(s, utf8.RuneError) && !bytes.Contains(raw, []byte("\uFFFD")) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`))
+// replaced tells whether the decoder has to replace invalid UTF-8 or a lone
+// surrogate in a JSON string; the text would not be what the client meant.
+func replaced(raw json.RawMessage) bool {
+	if !utf8.Valid(raw) {
+		return true
+	}
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++ // the escaped character
+		high := escaped(raw[i-1:])
+		if !utf16.IsSurrogate(high) {
+			continue
+		}
+		if utf16.DecodeRune(high, escaped(raw[i+5:])) == utf8.RuneError {
+			return true
+		}
+		i += 10 // the rest of both
+	}
+	return false
+}
+
+// escaped is the number in the \uXXXX at the beginning of raw, or -1.
+func escaped(raw []byte) rune {
+	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
+		return -1
+	}
+	n, err := strconv.ParseUint(string(raw[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(n)
 }

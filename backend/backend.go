@@ -29,6 +29,7 @@ type Engine interface {
 
 	// Tokenize turns text into tokens. Special tokens written out in text are
 	// recognized; addSpecial adds those that the model wants around a prompt.
+	// Errors: *ContextLengthError for a text that can't fit, ErrClosed.
 	Tokenize(text string, addSpecial bool) ([]Token, error)
 
 	// Piece returns the bytes that a token stands for, which need not be whole
@@ -149,7 +150,7 @@ type Request struct {
 
 // Sampling chooses the next token. Temperature 0 is greedy.
 type Sampling struct {
-	Temperature float32 // 0 or more
+	Temperature float32 // 0 or more; below 1e-3 it is 0
 	TopP        float32 // 0 to 1; 1 keeps everything
 	Seed        uint32
 }

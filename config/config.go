@@ -159,14 +159,20 @@ func (c *Config) Validate() error {
 			bad("adapters.dir", "%v", err)
 		}
 	}
+	seen := map[string]bool{}
 	for i := range c.Models {
+		if name := c.Models[i].Name; seen[name] {
+			bad(fmt.Sprintf("models[%d].name", i), "model name %q is used twice", name)
+		} else {
+			seen[name] = true
+		}
 		c.Models[i].validate(fmt.Sprintf("models[%d]", i), bad)
 	}
 	return errors.Join(errs...)
 }
 
 func (m *Model) validate(key string, bad func(key, format string, args ...any)) {
-	if !modelName.MatchString(m.Name) {
+	if !modelName.MatchString(m.Name) || strings.Contains(m.Name, "..") {
 		bad(key+".name", "%q: only letters, digits and . _ / - are allowed, 128 at most, beginning with a letter or digit", m.Name)
 	}
 	if m.Path == "" {

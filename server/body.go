@@ -11,6 +11,17 @@ import (
 	"lorikeet/api"
 )
 
+// bodyDeadline bounds the time for a body. Where no handler reads it to its end,
+// net/http does before it answers, so the deadline holds for every route.
+func (s *Server) bodyDeadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.BodyTimeout)) // not every connection has deadlines
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // readBody reads a JSON body within the size and time that clients are given.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.Error) {
 	if ct := r.Header.Get("Content-Type"); ct != "" {
@@ -18,10 +29,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.
 			return nil, api.Refused(http.StatusUnsupportedMediaType, "unsupported_content_type", "Unsupported content type: the body must be application/json.")
 		}
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout)) // not every connection has deadlines
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.opts.MaxBodyBytes))
-	_ = control.SetReadDeadline(time.Time{})
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -31,5 +39,6 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.
 	case err != nil:
 		return nil, api.Invalid("", "", "The request body could not be read.")
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the answer may take longer
 	return body, nil
 }

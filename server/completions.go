@@ -51,9 +51,16 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	}
 	if req.Stream {
 		c.stream(w, r, g)
-	} else {
-		c.answer(w, r, g)
+		return
 	}
+	apiErr = c.collect(g)
+	g.finish()
+	t.release() // a client that reads slowly does not keep the slot
+	if apiErr != nil {
+		writeError(w, r, apiErr)
+		return
+	}
+	writeJSON(w, http.StatusOK, &c.head)
 }
 
 // completion turns the events of a request's choices into a response. Choice
@@ -80,6 +87,16 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 		if err != nil {
 			return nil, err
 		}
+		if limit := engine.Info().Context; len(tokens)+req.MaxTokens > limit { // before work is done for it
+			return nil, &backend.ContextLengthError{Limit: limit, Prompt: len(tokens), Max: req.MaxTokens}
+		}
+		echo := ""
+		if req.Echo {
+			echo = p.Text
+			if p.Tokens != nil || req.Logprobs >= 0 { // text_offset counts what tokens stand for
+				echo = textOf(engine, tokens)
+			}
+		}
 		c.usage.PromptTokens += len(tokens)
 		for j := range req.N {
 			i := len(c.choices)
@@ -92,13 +109,7 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 				Logprobs:       req.Logprobs,
 				PromptLogprobs: req.Echo && req.Logprobs >= 0,
 			})
-			ch := &choice{index: i, engine: engine}
-			if req.Echo {
-				ch.echo = p.Text
-				if p.Tokens != nil {
-					ch.echo = textOf(engine, tokens)
-				}
-			}
+			ch := &choice{index: i, engine: engine, echo: echo}
 			if req.Logprobs >= 0 {
 				ch.logprobs = &logprobList{engine: engine}
 			}
@@ -134,13 +145,12 @@ func textOf(e backend.Engine, tokens []backend.Token) string {
 	return string(b)
 }
 
-// answer collects everything and writes one response.
-func (c *completion) answer(w http.ResponseWriter, r *http.Request, g *generation) {
+// collect puts everything into one response.
+func (c *completion) collect(g *generation) *api.Error {
 	out := make([]api.Choice, len(c.choices))
 	for ev := range g.events {
 		if ev.Err != nil {
-			writeError(w, r, apiError(ev.Err, c.req.Model))
-			return
+			return apiError(ev.Err, c.req.Model)
 		}
 		piece := c.piece(ev)
 		o := &out[ev.index]
@@ -151,7 +161,7 @@ func (c *completion) answer(w http.ResponseWriter, r *http.Request, g *generatio
 	}
 	c.head.Choices = out
 	c.head.Usage = api.OptionalUsage{Present: true, Usage: c.total()}
-	writeJSON(w, http.StatusOK, &c.head)
+	return nil
 }
 
 // stream writes each event as it comes.

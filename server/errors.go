@@ -72,7 +72,11 @@ func writeError(w http.ResponseWriter, r *http.Request, e *api.Error) {
 	writeJSON(w, e.Status, e)
 }
 
+// writeTimeout is how long a client may take to read an answer that is no stream.
+const writeTimeout = 30 * time.Second
+
 func writeJSON(w http.ResponseWriter, status int, v any) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has deadlines
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)

@@ -11,7 +11,8 @@ import (
 // of an answer, so that a stream's offsets are those of the whole.
 type logprobList struct {
 	engine     backend.Engine
-	characters int // begun so far
+	characters int    // so far, without begun
+	begun      string // what may become a character
 }
 
 func (l *logprobList) list(groups ...[]backend.TokenInfo) *api.Logprobs {
@@ -58,16 +59,19 @@ func (l *logprobList) name(i backend.TokenInfo) string {
 }
 
 // offset is the character at which text begins; if it begins inside one, that one.
+// A byte that is no part of a character counts as one: it is shown as U+FFFD.
 func (l *logprobList) offset(text string) int {
 	at := l.characters
-	if text != "" && !utf8.RuneStart(text[0]) && at > 0 {
-		at--
+	if text != "" && utf8.RuneStart(text[0]) {
+		at += len(l.begun) // nothing will come of it
 	}
-	for i := range len(text) {
-		if utf8.RuneStart(text[i]) {
-			l.characters++
-		}
+	rest := l.begun + text
+	for utf8.FullRuneInString(rest) {
+		_, size := utf8.DecodeRuneInString(rest)
+		rest = rest[size:]
+		l.characters++
 	}
+	l.begun = rest
 	return at
 }
 

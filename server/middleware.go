@@ -46,7 +46,7 @@ func logRequests(next http.Handler) http.Handler {
 			if r.URL.Path == "/health" {
 				level = slog.LevelDebug
 			}
-			attrs := []any{"method", r.Method, "path", shown(r.URL.Path), "status", ww.Status(), "took", time.Since(start).Round(time.Millisecond), "id", r.Header.Get(requestIDHeader)}
+			attrs := []any{"method", shown(r.Method), "path", shown(r.URL.Path), "status", ww.Status(), "took", time.Since(start).Round(time.Millisecond), "id", r.Header.Get(requestIDHeader)}
 			if a := ww.Header().Get(adapterHeader); a != "" {
 				attrs = append(attrs, "adapter", a)
 			}
@@ -56,7 +56,8 @@ func logRequests(next http.Handler) http.Handler {
 	})
 }
 
-// recoverPanics turns a panic into a 500, if nothing was sent yet.
+// recoverPanics turns a panic into a 500. If an answer was begun, it cuts the
+// connection: a client must not take what came for the whole.
 func recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -68,9 +69,10 @@ func recoverPanics(next http.Handler) http.Handler {
 				panic(p)
 			}
 			slog.Error("panic in a handler", "panic", p, "path", shown(r.URL.Path), "stack", string(debug.Stack()))
-			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() == 0 {
-				writeError(w, r, api.Internal())
+			if ww, ok := w.(middleware.WrapResponseWriter); !ok || ww.Status() != 0 {
+				panic(http.ErrAbortHandler)
 			}
+			writeError(w, r, api.Internal())
 		}()
 		next.ServeHTTP(w, r)
 	})

@@ -44,12 +44,12 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o, started: time.Now()}
 	r := chi.NewRouter()
-	r.Use(requestID, logRequests, recoverPanics, stripTrailingSlash)
+	r.Use(requestID, logRequests, recoverPanics, s.bodyDeadline, stripTrailingSlash)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, api.Refused(http.StatusNotFound, "unknown_url", "Unknown request URL: %s %s.", r.Method, shown(r.URL.Path)))
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, r, api.Refused(http.StatusMethodNotAllowed, "method_not_allowed", "Not allowed to %s on %s.", r.Method, shown(r.URL.Path)))
+		writeError(w, r, api.Refused(http.StatusMethodNotAllowed, "method_not_allowed", "Not allowed to %s on %s.", shown(r.Method), shown(r.URL.Path)))
 	})
 	r.Get("/health", s.health)
 	r.Get("/version", s.version)
@@ -80,11 +80,11 @@ func (s *Server) version(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"version": s.opts.Version})
 }
 
-// shown is a client's path as a message repeats it.
-func shown(path string) string {
+// shown is a client's path or method as a message repeats it.
+func shown(s string) string {
 	const limit = 100
-	if len(path) > limit {
-		return path[:limit] + "…"
+	if len(s) > limit {
+		return s[:limit] + "…"
 	}
-	return path
+	return s
 }

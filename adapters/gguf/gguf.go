@@ -25,10 +25,10 @@ const (
 	maxName    = 1 << 16
 )
 
-// Read reads the adapter file name in fsys. Errors are *lora.Error, or
-// fs.ErrNotExist.
-func Read(fsys fs.FS, name string) (*lora.Adapter, error) {
-	data, err := lora.ReadFile(fsys, name, lora.MaxFileSize)
+// Read reads the adapter file name, of at most limit bytes, in fsys. Errors are
+// *lora.Error, or fs.ErrNotExist.
+func Read(fsys fs.FS, name string, limit int64) (*lora.Adapter, error) {
+	data, err := lora.ReadFile(fsys, name, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -91,11 +91,8 @@ func (e *Error) Error() string {
 }
 
 // Image lays the adapter out for a slot of the pool, its strength multiplied by
-// scale. Errors are *Error.
+// scale. The adapter must have passed Check. Errors are *Error.
 func (a *Adapter) Image(m *backend.ModelInfo, scale float32) ([]byte, error) {
-	if err := a.check(m); err != nil {
-		return nil, err
-	}
 	byWeight := make(map[string]*Pair, len(a.Pairs))
 	for i := range a.Pairs {
 		byWeight[a.Pairs[i].Weight] = &a.Pairs[i]
@@ -114,8 +111,8 @@ func (a *Adapter) Image(m *backend.ModelInfo, scale float32) ([]byte, error) {
 	return image, nil
 }
 
-// check tells whether the adapter fits the base and its pool.
-func (a *Adapter) check(m *backend.ModelInfo) error {
+// Check tells whether the adapter fits the base and its pool. Errors are *Error.
+func (a *Adapter) Check(m *backend.ModelInfo) error {
 	if a.Architecture != "" && a.Architecture != m.Architecture {
 		return &Error{File: a.File, Reason: fmt.Sprintf("made for a base of architecture %q; this base is %q", a.Architecture, m.Architecture)}
 	}

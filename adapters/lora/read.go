@@ -5,10 +5,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+
+	"lorikeet/backend"
 )
 
-// MaxFileSize is the largest file of weights that is read, in bytes.
-const MaxFileSize = 4 << 30
+// MaxFileSize is the largest file of weights that can fit a base, in bytes: what
+// fills a slot, in F32, and a header.
+func MaxFileSize(m *backend.ModelInfo) int64 {
+	const header = 32 << 20
+	return header + 4*int64(m.Pool.ImageSize()/m.Pool.Type.Size())
+}
 
 // ReadFile reads a regular file of an adapter whole, of at most limit bytes. Errors
 // are *Error, or fs.ErrNotExist.

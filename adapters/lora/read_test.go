@@ -18,6 +18,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
+const maxSize = 4 << 30
+
 func TestReadFile(t *testing.T) {
 	outside, dir := t.TempDir(), t.TempDir()
 	must(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o600))
@@ -32,7 +34,7 @@ func TestReadFile(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
 	must(t, syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "large"), nil, 0o600))
-	must(t, os.Truncate(filepath.Join(dir, "large"), MaxFileSize+1))
+	must(t, os.Truncate(filepath.Join(dir, "large"), maxSize+1))
 	root, err := os.OpenRoot(dir)
 	must(t, err)
 	defer root.Close()
@@ -52,7 +54,7 @@ func TestReadFile(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := ReadFile(root.FS(), tt.name, MaxFileSize)
+			got, err := ReadFile(root.FS(), tt.name, maxSize)
 			if tt.reason == "" {
 				if err != nil || string(got) != tt.content {
 					t.Errorf("%q, %v", got, err)
@@ -69,7 +71,7 @@ func TestReadFile(t *testing.T) {
 		})
 	}
 	for _, name := range []string{"missing", "missing/file", "dangling"} {
-		if _, err := ReadFile(root.FS(), name, MaxFileSize); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := ReadFile(root.FS(), name, maxSize); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -82,7 +84,7 @@ func (s shrinking) Stat(string) (fs.FileInfo, error) { return s.MapFS.Stat("befo
 
 func TestReadFileThatShrinks(t *testing.T) {
 	s := shrinking{fstest.MapFS{"before": {Data: []byte("long")}, "file": {Data: []byte("s")}}}
-	if _, err := ReadFile(s, "file", MaxFileSize); err == nil || err.Error() != "file: became shorter while it was read" {
+	if _, err := ReadFile(s, "file", maxSize); err == nil || err.Error() != "file: became shorter while it was read" {
 		t.Error(err)
 	}
 }

@@ -77,6 +77,9 @@ func (c *config) rankAndAlpha(module string) (rank int, alpha float64) {
 	return int(c.RankPattern.match(module, float64(c.R))), c.AlphaPattern.match(module, c.Alpha)
 }
 
+// maxPatterns bounds the work of matching each module.
+const maxPatterns = 256
+
 // patterns are values by regular expression, in the order of the file.
 type patterns []pattern
 
@@ -96,6 +99,9 @@ func (p *patterns) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("a pattern map is not an object")
 	}
 	for dec.More() {
+		if len(*p) == maxPatterns {
+			return fmt.Errorf("more than %d patterns", maxPatterns)
+		}
 		t, err := dec.Token()
 		if err != nil {
 			return err

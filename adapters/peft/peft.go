@@ -33,7 +33,7 @@ func Read(fsys fs.FS, base *backend.ModelInfo) (*lora.Adapter, error) {
 	if err != nil {
 		return nil, err
 	}
-	weights, err := readFile(fsys, WeightsFile, lora.MaxFileSize)
+	weights, err := readFile(fsys, WeightsFile, lora.MaxFileSize(base))
 	if err != nil {
 		return nil, err
 	}

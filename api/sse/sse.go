@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// writeTimeout ends a stream whose client has stopped reading. It counts from the
-// last event, so a long stream is not cut.
-const writeTimeout = 30 * time.Second
+// patience is how long a stream may wait, over all its events, for a client that
+// does not read. Time between events does not count.
+const patience = 30 * time.Second
 
 // Writer writes one stream. The first event sends the header.
 type Writer struct {
@@ -20,11 +20,12 @@ type Writer struct {
 	buf     bytes.Buffer
 	json    *json.Encoder
 	begun   bool
+	left    time.Duration // of patience
 }
 
 // NewWriter makes a writer. Nothing is sent yet.
 func NewWriter(w http.ResponseWriter) *Writer {
-	s := &Writer{w: w, control: http.NewResponseController(w)}
+	s := &Writer{w: w, control: http.NewResponseController(w), left: patience}
 	s.json = json.NewEncoder(&s.buf)
 	s.json.SetEscapeHTML(false)
 	return s
@@ -61,7 +62,9 @@ func (s *Writer) flush() error {
 		h.Set("X-Accel-Buffering", "no")
 		s.w.WriteHeader(http.StatusOK)
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has deadlines
+	start := time.Now()
+	_ = s.control.SetWriteDeadline(start.Add(s.left)) // not every writer has deadlines
+	defer func() { s.left -= time.Since(start) }()
 	if _, err := s.w.Write(s.buf.Bytes()); err != nil {
 		return err
 	}

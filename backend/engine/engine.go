@@ -23,6 +23,8 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -34,7 +36,7 @@ import (
 // Params configure an engine. Zero values mean the defaults in brackets.
 type Params struct {
 	Path        string // the base, in GGUF
-	Context     int    // tokens of one sequence at most [what the model was trained for]
+	Context     int    // tokens of one sequence at most [what the model was trained for, up to 4096]
 	Sequences   int    // running at once [16, at most llama.MaxSequences]
 	CacheTokens int    // room in the KV cache for all sequences [4 x Context]
 	StepTokens  int    // tokens in one step at most [512]
@@ -67,7 +69,7 @@ func (p *Params) setDefaults(trained int) {
 			*v = d
 		}
 	}
-	set(&p.Context, trained)
+	set(&p.Context, min(trained, 4096))
 	set(&p.Sequences, 16)
 	set(&p.CacheTokens, 4*p.Context)
 	set(&p.StepTokens, 512)
@@ -84,11 +86,28 @@ func (p *Params) setDefaults(trained int) {
 	p.StepTokens = max(p.StepTokens, p.Sequences) // every sequence gets its token in a step
 }
 
+// checkTargets refuses configured targets that name no matrix of the base.
+func (p *Params) checkTargets(pool backend.Pool) error {
+	if pool.Slots < 2 {
+		return nil
+	}
+	for _, t := range p.Targets {
+		if !slices.Contains(DefaultTargets, t) && !slices.ContainsFunc(pool.Weights, func(w backend.Weight) bool {
+			return w.Name == t+".weight" || strings.HasSuffix(w.Name, "."+t+".weight")
+		}) {
+			return fmt.Errorf("target %q names no matrix of the base that adapters can change (usual ones are %s)", t, strings.Join(DefaultTargets, ", "))
+		}
+	}
+	return nil
+}
+
 // Engine is a backend.Engine on llama.cpp.
 type Engine struct {
 	params Params
 	model  *llama.Model
 	info   backend.ModelInfo
+
+	longestPiece int // bytes
 
 	inbox  chan *sequence
 	fills  chan *fill
@@ -132,6 +151,10 @@ func (e *Engine) Tokenize(text string, addSpecial bool) ([]backend.Token, error)
 	defer e.mu.RUnlock()
 	if e.closed {
 		return nil, backend.ErrClosed
+	}
+	// A text that can't fit is not worth tokenizing, which takes a stack that grows with it.
+	if least := len(text) / e.longestPiece; least > e.info.Context {
+		return nil, &backend.ContextLengthError{Limit: e.info.Context, Prompt: least}
 	}
 	return e.model.Tokenize(text, addSpecial)
 }
@@ -227,8 +250,8 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// fingerprint identifies a base by its size and its first bytes, which hold the
-// header and the names, shapes and offsets of all tensors.
+// fingerprint identifies a base by its size, its first bytes, which hold the header,
+// and samples of its weights: to read all of them would take long.
 func fingerprint(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -246,6 +269,15 @@ func fingerprint(path string) (string, error) {
 	_ = binary.Write(h, binary.LittleEndian, st.Size())
 	if _, err := io.CopyN(h, f, 8<<20); err != nil && !errors.Is(err, io.EOF) {
 		return "", err
+	}
+	const samples, size = 256, 16 << 10
+	buf := make([]byte, size)
+	for i := range int64(samples) {
+		n, err := f.ReadAt(buf, st.Size()*i/samples)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", err
+		}
+		h.Write(buf[:n])
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6]), nil
 }

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -109,7 +110,7 @@ func TestCacheIsShared(t *testing.T) {
 
 // Who does not read is cut off; the others go on.
 func TestSlowReader(t *testing.T) {
-	e := open(t, engine.Params{Path: tinyModel, Events: 8})
+	e := open(t, engine.Params{Path: tinyModel, Events: 40})
 	r := long(t, e)
 	slow, err := e.Submit(t.Context(), r)
 	if err != nil {
@@ -163,6 +164,89 @@ func TestFillsBesideGeneration(t *testing.T) {
 	filler.Wait()
 	if fills < 3 {
 		t.Errorf("only %d fills beside 3 answers", fills)
+	}
+}
+
+// Absurd numbers, from a client or from an adapter, end requests at most.
+func TestAbsurdNumbers(t *testing.T) {
+	e := open(t, engine.Params{Path: demoModel})
+	question := enginetest.Prompt(t, e, "What colour is the sky?", 12)
+	want := enginetest.Generate(t, e, question).Text
+	for _, temperature := range []float32{1e-45, 1e-38, 1e-20, 1e-6, 1e-3} {
+		r := *question
+		r.Sampling = backend.Sampling{Temperature: temperature, TopP: 1}
+		if a := enginetest.Generate(t, e, &r); a.Text != want {
+			t.Errorf("temperature %g: %q, %v", temperature, a.Text, a.Last.Err)
+		}
+	}
+	for _, p := range []float32{0, 1e-45} {
+		r := *question
+		r.Sampling = backend.Sampling{Temperature: 1, TopP: p, Seed: 1<<32 - 1}
+		if a := enginetest.Generate(t, e, &r); a.Text != want {
+			t.Errorf("top_p %g: %q, %v", p, a.Text, a.Last.Err)
+		}
+	}
+	// An adapter of the largest finite weights: its activations overflow.
+	image := make([]byte, e.Info().Pool.ImageSize())
+	for i := range image {
+		image[i] = []byte{0xff, 0x7b}[i%2]
+	}
+	if err := e.FillSlot(t.Context(), 1, image); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		absurd := *question
+		absurd.Slot = 1
+		if a := enginetest.Generate(t, e, &absurd); !errors.Is(a.Last.Err, backend.ErrDecode) {
+			t.Errorf("the absurd adapter answers %q, %v", a.Text, a.Last.Err)
+		}
+		if a := enginetest.Generate(t, e, question); a.Text != want {
+			t.Errorf("after it: %q, %v", a.Text, a.Last.Err)
+		}
+	}
+}
+
+// One seed is one text, this one too, which llama.cpp takes for none.
+func TestSeedOfAllOnes(t *testing.T) {
+	e := open(t, engine.Params{Path: tinyModel})
+	r := enginetest.Prompt(t, e, "abc", 30)
+	r.Sampling = backend.Sampling{Temperature: 1, TopP: 1, Seed: 1<<32 - 1}
+	if a, b := enginetest.Generate(t, e, r).Text, enginetest.Generate(t, e, r).Text; a != b {
+		t.Errorf("%q, %q", a, b)
+	}
+}
+
+func TestLongTexts(t *testing.T) {
+	e := open(t, engine.Params{Path: demoModel})
+	for _, text := range []string{strings.Repeat("A", 6000), strings.Repeat("\n", 9000), strings.Repeat("x y ", 1500)} {
+		tokens, err := e.Tokenize(text, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back []byte
+		for _, tok := range tokens {
+			back = append(back, e.Piece(tok, false)...)
+		}
+		if string(back) != text {
+			t.Errorf("%d bytes come back as %d", len(text), len(back))
+		}
+	}
+	var tooLong *backend.ContextLengthError
+	if _, err := e.Tokenize(strings.Repeat("A", 10<<20), false); !errors.As(err, &tooLong) {
+		t.Errorf("10 MiB: %v", err)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	e := open(t, engine.Params{Path: tinyModel, Targets: []string{"attn_q", "ffn_down"}})
+	if n := len(e.Info().Pool.Weights); n != 2*e.Info().Layers {
+		t.Errorf("%d weights in the pool", n)
+	}
+	for _, target := range []string{"q_proj", "token_embd", "output", ""} {
+		if e, err := engine.New(engine.Params{Path: tinyModel, Targets: []string{target}}); err == nil || !strings.Contains(err.Error(), "names no matrix") {
+			t.Errorf("target %q: %v", target, err)
+			e.Close()
+		}
 	}
 }
 

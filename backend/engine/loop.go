@@ -60,6 +60,7 @@ func (o *owner) load() error {
 		return err
 	}
 	o.info = o.model.Info()
+	o.longestPiece = o.model.LongestPiece()
 	o.params.setDefaults(o.info.Context)
 	p := o.params
 	typ := backend.F16
@@ -78,6 +79,9 @@ func (o *owner) load() error {
 		Pool: llama.PoolParams{Slots: max(0, p.Slots) + 1, Rank: p.Rank, Type: *p.PoolType, Targets: p.Targets},
 	})
 	if err != nil {
+		return err
+	}
+	if err := o.params.checkTargets(o.ctx.Pool()); err != nil {
 		return err
 	}
 	if err := o.warmUp(); err != nil {
@@ -108,7 +112,7 @@ func (o *owner) warmUp() error {
 		if err := o.ctx.Decode(mode); err != nil {
 			return fmt.Errorf("warm up, mode %s: %w", mode, err)
 		}
-		o.ctx.ForgetAll()
+		o.ctx.ForgetAll(false)
 	}
 	if len(modes) > 1 {
 		if dropped := o.ctx.DropUnusedWeights(); len(dropped) > 0 {
@@ -203,11 +207,10 @@ func (o *owner) retire(s *sequence, last backend.Event) {
 	s.end(last)
 }
 
-// fillSlots writes a bounded piece of the first waiting slot image, or all of it
-// if nobody waits for a step.
+// fillSlots writes a bounded piece of the waiting slot images.
 func (o *owner) fillSlots() {
 	budget := fillBytes
-	for len(o.filling) > 0 && (budget > 0 || len(o.running) == 0) {
+	for len(o.filling) > 0 && budget > 0 {
 		f := o.filling[0]
 		pool := &o.info.Pool
 		if err := f.ctx.Err(); err != nil {
@@ -257,6 +260,10 @@ func (o *owner) decode() {
 		})
 		return
 	}
+	if !o.finite() {
+		o.wipe()
+		return
+	}
 	o.endStep(func(share int, s *sequence) (backend.Event, bool) {
 		if s.generated == 0 && s.req.PromptLogprobs {
 			s.scorePrompt(o.ctx, o.model, o.first[share], o.step.Shares[share].Tokens)
@@ -266,6 +273,28 @@ func (o *owner) decode() {
 		}
 		return s.advance(o.ctx, o.model)
 	})
+}
+
+// finite tells whether the step gave numbers wherever a token is to be chosen.
+func (o *owner) finite() bool {
+	for _, sh := range o.step.Shares {
+		if s := o.running[sh.Sequence]; s.output >= 0 && !o.ctx.Finite(s.output) {
+			return false
+		}
+	}
+	return true
+}
+
+// wipe ends all running requests after a step whose numbers are not finite, as an
+// adapter of absurd weights makes them. All sequences share the cache's memory, and
+// such a number reaches them through it, so none can go on.
+func (o *owner) wipe() {
+	slog.Error("a step gave numbers that are not finite: all running requests are ended", "mode", o.step.Mode.String(), "sequences", len(o.running))
+	for _, s := range o.running {
+		o.retire(s, backend.Event{Err: fmt.Errorf("%w: its numbers are not finite", backend.ErrDecode)})
+	}
+	o.running = o.running[:0]
+	o.ctx.ForgetAll(true)
 }
 
 // endStep calls f for each sequence of the step, and retires those that end.

@@ -114,9 +114,13 @@ func (s *sequence) pieceOf(m *llama.Model, t backend.Token) string {
 	return string(s.piece)
 }
 
+// minTemperature is the least that makes a difference to greedy choice; logits
+// divided by much less overflow.
+const minTemperature = 1e-3
+
 // sample chooses the next token.
 func (s *sequence) sample(c *llama.Context) backend.Token {
-	if s.req.Sampling.Temperature == 0 {
+	if s.req.Sampling.Temperature < minTemperature {
 		return c.Argmax(s.output)
 	}
 	if s.sampler == nil {

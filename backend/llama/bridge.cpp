@@ -6,6 +6,8 @@
 #include <exception>
 #include <vector>
 
+#include <pthread.h>
+
 extern "C" void lorikeetLog(int level, char * text);
 
 static void log_to_go(ggml_log_level level, const char * text, void *) {
@@ -34,8 +36,63 @@ llama_context * lk_context_new(llama_model * model, llama_context_params params,
     }
 }
 
+namespace {
+struct tokenize_call {
+    const llama_vocab * vocab;
+    const char * text;
+    int32_t n_text;
+    llama_token * tokens;
+    int32_t n_tokens;
+    bool add_special;
+    char * err;
+    int32_t result;
+};
+}
+
+static void * tokenize(void * arg) {
+    auto & c = *static_cast<tokenize_call *>(arg);
+    try {
+        c.result = llama_tokenize(c.vocab, c.text, c.n_text, c.tokens, c.n_tokens, c.add_special, true);
+    } catch (const std::exception & e) {
+        snprintf(c.err, LK_ERR_SIZE, "%s", e.what());
+        c.result = LK_TOKENIZE_FAILED;
+    }
+    return nullptr;
+}
+
+int32_t lk_tokenize(const llama_vocab * vocab, const char * text, int32_t n_text, llama_token * tokens, int32_t n_tokens, bool add_special, char * err) {
+    tokenize_call call = { vocab, text, n_text, tokens, n_tokens, add_special, err, LK_TOKENIZE_FAILED };
+    if (n_text < 4096) { // every thread's stack is enough
+        tokenize(&call);
+        return call.result;
+    }
+    // A level of std::regex's recursion takes a few hundred bytes. Pages that are not used cost nothing.
+    const size_t stack = ((size_t) 16 << 20) + (size_t) n_text * 1024;
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    const bool started = pthread_attr_setstacksize(&attr, stack) == 0 && pthread_create(&thread, &attr, tokenize, &call) == 0;
+    pthread_attr_destroy(&attr);
+    if (!started) {
+        snprintf(err, LK_ERR_SIZE, "no stack of %zu bytes for a text of %d", stack, n_text);
+        return LK_TOKENIZE_FAILED;
+    }
+    pthread_join(thread, nullptr);
+    return call.result;
+}
+
 static int n_vocab(llama_context * ctx) {
     return llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(ctx)));
+}
+
+bool lk_finite(llama_context * ctx, int i) {
+    const float * logits = llama_get_logits_ith(ctx, i);
+    const int n = n_vocab(ctx);
+    float sum = 0; // x * 0 is 0 for finite x only
+    for (int t = 0; t < n; t++) {
+        sum += logits[t] * 0.0f;
+    }
+    return sum == 0;
 }
 
 llama_token lk_argmax(llama_context * ctx, int i) {
@@ -88,6 +145,7 @@ llama_sampler * lk_sampler_new(float temperature, float top_p, uint32_t seed) {
     if (top_p < 1) {
         llama_sampler_chain_add(chain, llama_sampler_init_top_p(top_p, 1));
     }
-    llama_sampler_chain_add(chain, llama_sampler_init_dist(seed));
+    // llama.cpp draws a seed of its own for this one.
+    llama_sampler_chain_add(chain, llama_sampler_init_dist(seed == LLAMA_DEFAULT_SEED ? seed - 1 : seed));
     return chain;
 }

@@ -1,8 +1,8 @@
 // What backend/llama needs beyond llama.h: steps that use the adapter pool,
 // sampling and log-probabilities without a copy of the vocabulary.
 //
-// No function here throws. Those that can fail fill err, a buffer of
-// LK_ERR_SIZE bytes, with one line.
+// Functions that can fail fill err, a buffer of LK_ERR_SIZE bytes, with one line;
+// no exception leaves them.
 #pragma once
 
 #include <stdbool.h>
@@ -24,6 +24,12 @@ void lk_log_to_go(void);
 // As their namesakes of llama.h; a C++ exception becomes NULL and err.
 struct llama_model *   lk_model_load(const char * path, struct llama_model_params params, char * err);
 struct llama_context * lk_context_new(struct llama_model * model, struct llama_context_params params, char * err);
+
+// llama_tokenize, special tokens in the text recognized, on a stack that grows with
+// the text: the regular expressions of some vocabularies recurse for each
+// character. -1000000000 and err on failure.
+#define LK_TOKENIZE_FAILED (-1000000000)
+int32_t lk_tokenize(const struct llama_vocab * vocab, const char * text, int32_t n_text, llama_token * tokens, int32_t n_tokens, bool add_special, char * err);
 
 //
 // The adapter pool
@@ -66,6 +72,9 @@ int lk_decode(struct llama_context * ctx, lk_pool * pool, lk_mode mode, struct l
 //
 // Reading the output row of batch position i
 //
+
+// Whether all logits are finite.
+bool lk_finite(struct llama_context * ctx, int i);
 
 llama_token lk_argmax(struct llama_context * ctx, int i);
 

@@ -191,7 +191,7 @@ func (c *Context) Add(t backend.Token, pos, seq, slot int, output bool) int {
 
 // Decode computes the batch as one step. The mode must fit the slots of its
 // tokens. ErrCacheFull leaves the context unchanged; any other error, an *Error,
-// leaves the sequences of the batch without the batch's tokens.
+// leaves it open which of the batch's tokens are in the cache: forget its sequences.
 func (c *Context) Decode(mode backend.Mode) error {
 	// A step without outputs would leave the last layer without rows.
 	c.outputs[c.n-1] = 1
@@ -208,13 +208,18 @@ func (c *Context) Decode(mode backend.Mode) error {
 	return &Error{Op: "decode", Code: code, Reason: reason.or(complaint())}
 }
 
-// ForgetAll empties the KV cache.
-func (c *Context) ForgetAll() { C.llama_memory_clear(c.mem, false) }
+// ForgetAll empties the KV cache. With wipe set it also clears the memory: a number
+// that is not finite in a cell harms other sequences even when the cell is free.
+func (c *Context) ForgetAll(wipe bool) { C.llama_memory_clear(c.mem, C.bool(wipe)) }
 
 // Forget removes a sequence from the KV cache.
 func (c *Context) Forget(seq int) {
 	C.llama_memory_seq_rm(c.mem, C.llama_seq_id(seq), -1, -1)
 }
+
+// Finite tells whether the distribution at output i of the last step is made of
+// numbers.
+func (c *Context) Finite(i int) bool { return bool(C.lk_finite(c.c, C.int(i))) }
 
 // Argmax returns the most likely token at output i of the last step.
 func (c *Context) Argmax(i int) backend.Token { return backend.Token(C.lk_argmax(c.c, C.int(i))) }

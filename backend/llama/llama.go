@@ -177,25 +177,36 @@ func (m *Model) IsEndOfGeneration(t backend.Token) bool {
 // Tokenize turns text into tokens. addSpecial adds what the model wants around a
 // prompt, such as a beginning-of-sequence token.
 func (m *Model) Tokenize(text string, addSpecial bool) ([]backend.Token, error) {
-	tokens := make([]backend.Token, len(text)+8)
-	n := m.tokenize(text, tokens, addSpecial)
-	if n < 0 {
-		tokens = make([]backend.Token, -n)
-		n = m.tokenize(text, tokens, addSpecial)
-	}
-	if n < 0 {
-		return nil, &Error{Op: "tokenize", Code: n}
-	}
-	return tokens[:n:n], nil
-}
-
-func (m *Model) tokenize(text string, into []backend.Token, addSpecial bool) int {
 	data := unsafe.StringData(text)
 	if text == "" {
 		data = new(byte)
 	}
-	return int(C.llama_tokenize(m.vocab, (*C.char)(unsafe.Pointer(data)), C.int32_t(len(text)),
-		(*C.llama_token)(unsafe.Pointer(&into[0])), C.int32_t(len(into)), C.bool(addSpecial), true))
+	var reason errBuf
+	tokens := make([]backend.Token, len(text)+8)
+	n := 0
+	for range 2 { // the second time with the length that the first asks for
+		n = int(C.lk_tokenize(m.vocab, (*C.char)(unsafe.Pointer(data)), C.int32_t(len(text)),
+			(*C.llama_token)(unsafe.Pointer(&tokens[0])), C.int32_t(len(tokens)), C.bool(addSpecial), reason.c()))
+		if n >= 0 || n == C.LK_TOKENIZE_FAILED {
+			break
+		}
+		tokens = make([]backend.Token, -n)
+	}
+	if n < 0 {
+		return nil, &Error{Op: "tokenize", Reason: reason.or("")}
+	}
+	return tokens[:n:n], nil
+}
+
+// LongestPiece is the bytes of the longest token.
+func (m *Model) LongestPiece() int {
+	longest := 1
+	var buf []byte
+	for t := range int(C.llama_vocab_n_tokens(m.vocab)) {
+		buf = m.AppendPiece(buf[:0], backend.Token(t), true)
+		longest = max(longest, len(buf))
+	}
+	return longest
 }
 
 // AppendPiece appends the bytes of a token to dst; with special set, a special

@@ -4,7 +4,7 @@
 //     mul_mat(w, x) + scale * mul_mat(b, mul_mat(a, x))
 // with one a and b per context. The pool is a llama_adapter_lora whose a and b
 // are stacks of matrices, one per slot, and a linker wrapper (--wrap, in
-// pool.go) around ggml_mul_mat that picks the slot: a view of one slice when all
+// llama.go) around ggml_mul_mat that picks the slot: a view of one slice when all
 // tokens of the step use the same slot, ggml_mul_mat_id with one slot number per
 // token when they differ. No source of llama.cpp is changed.
 //
@@ -62,7 +62,9 @@ struct lk_pool {
     int64_t n_tokens = 0;
     std::vector<int32_t> output_slots;
 
-    // The graph that is being built or was built last.
+    // The graph that is being built or was built last. After a failure llama.cpp
+    // would take a half-built one for reusable.
+    bool    graph_valid = false;
     lk_mode graph_mode = LK_MODE_NONE;
     int     graph_slot = 0;
     const ggml_tensor * x       = nullptr; // the last left factor, and its reshape: q, k and v share them
@@ -158,11 +160,12 @@ extern "C" bool __wrap__ZN16llm_graph_result9can_reuseERK16llm_graph_params(llm_
         return __real__ZN16llm_graph_result9can_reuseERK16llm_graph_params(self, params);
     }
     lk_pool & p = *current;
-    const bool same = p.graph_mode == p.mode && (p.mode != LK_MODE_UNIFORM || p.graph_slot == p.slot);
+    const bool same = p.graph_valid && p.graph_mode == p.mode && (p.mode != LK_MODE_UNIFORM || p.graph_slot == p.slot);
     if (same && __real__ZN16llm_graph_result9can_reuseERK16llm_graph_params(self, params)) {
         return true;
     }
     // The graph is built anew next.
+    p.graph_valid = true;
     p.graph_mode = p.mode;
     p.graph_slot = p.slot;
     p.forget_graph_tensors();
@@ -208,7 +211,8 @@ static ggml_backend_buffer_type_t device_of(const ggml_tensor * w) {
 static void build(lk_pool & p, llama_model & model, const std::vector<std::string> & targets, int rank, ggml_type type) {
     std::map<ggml_backend_buffer_type_t, std::vector<const ggml_tensor *>> by_device;
     for (const auto & [name, w] : llama_internal_get_tensor_map(&model)) {
-        if (is_target(name, targets) && ggml_n_dims(w) == 2) {
+        // Embeddings are looked up, not multiplied.
+        if (is_target(name, targets) && ggml_n_dims(w) == 2 && name != "token_embd.weight") {
             by_device[device_of(w)].push_back(w);
         }
     }
@@ -322,9 +326,15 @@ int lk_decode(llama_context * ctx, lk_pool * pool, lk_mode mode, llama_batch bat
             llama_synchronize(ctx);
         }
         current = nullptr;
+        if (pool && code != 0) {
+            pool->graph_valid = false;
+        }
         return code;
     } catch (const std::exception & e) {
         current = nullptr;
+        if (pool) {
+            pool->graph_valid = false;
+        }
         snprintf(err, LK_ERR_SIZE, "%s", e.what());
         return -1000;
     }

@@ -214,7 +214,7 @@ func TestCacheFull(t *testing.T) {
 		c.Forget(seq)
 	}
 	got := step(t, c, backend.ModeNone, part{0, 0, 140, 141})[0]
-	c.ForgetAll()
+	c.ForgetAll(false)
 	step(t, c, backend.ModeNone, part{0, 0, 0, 100})
 	if want := step(t, c, backend.ModeNone, part{0, 0, 100, 141})[0]; !near(got, want) {
 		t.Errorf("after a full cache: %v, afresh %v", got, want)

@@ -6,7 +6,6 @@ package text
 
 import (
 	"bytes"
-	"strings"
 	"unicode/utf8"
 
 	"lorikeet/backend"
@@ -71,7 +70,7 @@ func (a *Assembler) safe() int {
 	n := len(a.held)
 	for _, s := range a.stop {
 		for k := min(len(s)-1, len(a.held)); k > 0; k-- {
-			if strings.HasPrefix(s, string(a.held[len(a.held)-k:])) {
+			if s[:k] == string(a.held[len(a.held)-k:]) { // compares in place
 				n = min(n, len(a.held)-k)
 				break
 			}

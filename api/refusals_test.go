@@ -1,0 +1,247 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+const (
+	below      = "integer_below_min_value"
+	above      = "integer_above_max_value"
+	tooLittle  = "decimal_below_min_value"
+	tooMuch    = "decimal_above_max_value"
+	missing    = "missing_required_parameter"
+	badType    = "invalid_type"
+	badToken   = "invalid_token_id"
+	emptyArray = "empty_array"
+	tooMany    = "array_above_max_length"
+	unserved   = "unsupported_parameter"
+)
+
+// refused checks a refusal as a client sees it.
+func refused(t *testing.T, body, param, code string) {
+	t.Helper()
+	r, err := DecodeCompletion([]byte(body))
+	switch {
+	case err == nil:
+		t.Fatalf("accepted: %+v", r)
+	case r != nil:
+		t.Errorf("a request beside the error: %+v", r)
+	}
+	if err.Status != http.StatusBadRequest || err.Type != TypeInvalidRequest || err.Param != param || err.Code != code {
+		t.Errorf("status %d, type %s, param %q, code %q; want 400, %s, %q, %q (%s)", err.Status, err.Type, err.Param, err.Code, TypeInvalidRequest, param, code, err.Message)
+	}
+	if err.Message == "" || len(err.Message) > 300 || err.RetryAfter != 0 {
+		t.Errorf("message %q, retry after %s", err.Message, err.RetryAfter)
+	}
+}
+
+func TestRefusedValues(t *testing.T) {
+	tests := []struct{ members, param, code string }{
+		{`"max_tokens":-1`, "max_tokens", below},
+		{`"max_tokens":2147483648`, "max_tokens", above},
+		{`"max_tokens":1e308`, "max_tokens", above},
+		{`"max_tokens":1e999`, "max_tokens", above},
+		{`"max_tokens":-1e999`, "max_tokens", below},
+		{`"max_tokens":1.5`, "max_tokens", badType},
+		{`"temperature":-0.1`, "temperature", tooLittle},
+		{`"temperature":2.0001`, "temperature", tooMuch},
+		{`"temperature":1e308`, "temperature", tooMuch},
+		{`"temperature":1e999`, "temperature", tooMuch},
+		{`"top_p":-1`, "top_p", tooLittle},
+		{`"top_p":1.1`, "top_p", tooMuch},
+		{`"n":0`, "n", below},
+		{`"n":-1`, "n", below},
+		{`"n":129`, "n", above},
+		{`"n":1e9`, "n", above},
+		{`"logprobs":-1`, "logprobs", below},
+		{`"logprobs":21`, "logprobs", above},
+		{`"seed":9223372036854775808`, "seed", above},
+		{`"seed":-9223372036854775809`, "seed", below},
+		{`"seed":1.5`, "seed", badType},
+
+		{`"prompt":null`, "prompt", missing},
+		{`"prompt":""`, "prompt", emptyArray},
+		{`"prompt":[]`, "prompt", emptyArray},
+		{`"prompt":[[]]`, "prompt", emptyArray},
+		{`"prompt":[[1],[]]`, "prompt", emptyArray},
+		{`"prompt":["a",""]`, "prompt", emptyArray},
+		{`"prompt":["a",1]`, "prompt", badType},
+		{`"prompt":["a",null]`, "prompt", badType},
+		{`"prompt":["a",["b"]]`, "prompt", badType},
+		{`"prompt":[[1],2]`, "prompt", badType},
+		{`"prompt":[[1],"a"]`, "prompt", badType},
+		{`"prompt":[1,"a"]`, "prompt", badToken},
+		{`"prompt":[1,[2]]`, "prompt", badToken},
+		{`"prompt":[[[1]]]`, "prompt", badToken},
+		{`"prompt":[null]`, "prompt", badToken},
+		{`"prompt":[-1]`, "prompt", badToken},
+		{`"prompt":[[1,-1]]`, "prompt", badToken},
+		{`"prompt":[1.5]`, "prompt", badToken},
+		{`"prompt":[2147483648]`, "prompt", badToken},
+		{`"prompt":[1e400]`, "prompt", badToken},
+		{`"prompt":[99999999999999999999999999]`, "prompt", badToken},
+		{`"prompt":[` + strings.Repeat(`"a",`, 256) + `"a"]`, "prompt", tooMany},
+		{`"prompt":[` + strings.Repeat(`[1],`, 256) + `[1]]`, "prompt", tooMany},
+		{`"prompt":"a` + "\xff" + `"`, "prompt", badType},
+		{`"prompt":"` + "\uFFFD and \xff" + `"`, "prompt", badType},
+		{`"prompt":["fine","` + "\xc3" + `"]`, "prompt", badType},
+		{`"prompt":"\ud83e"`, "prompt", badType},
+		{`"prompt":"\udd9c"`, "prompt", badType},
+		{`"prompt":"\ud83e\ud83e\udd9c"`, "prompt", badType},
+		{`"prompt":"\ufffd and \ud83e"`, "prompt", badType},
+		{`"prompt":"\\\ud83e"`, "prompt", badType},
+
+		{`"model":null`, "model", missing},
+		{`"model":""`, "model", missing},
+
+		{`"stop":[` + strings.Repeat(`"x",`, MaxStops) + `"x"]`, "stop", tooMany},
+		{`"stop":"` + strings.Repeat("x", MaxStopSize+1) + `"`, "stop", "string_above_max_length"},
+		{`"stop":["a",1]`, "stop", badType},
+		{`"stop":["a",null]`, "stop", badType},
+
+		{`"stream_options":{"include_usage":true}`, "stream_options", ""},
+		{`"stream":false,"stream_options":{"include_usage":false}`, "stream_options", ""},
+		{`"stream":true,"stream_options":{"include_usage":1}`, "stream_options", badType},
+		{`"stream":true,"stream_options":{"continuous_usage_stats":true}`, "stream_options", unserved},
+
+		{`"lora":[{"name":"a"},{"name":"b"}]`, "lora", tooMany},
+		{`"lora":[{}]`, "lora", missing},
+		{`"lora":[{"scale":1}]`, "lora", missing},
+		{`"lora":[{"name":null}]`, "lora", missing},
+		{`"lora":[{"name":""}]`, "lora", missing},
+		{`"lora":[{"name":1}]`, "lora", badType},
+		{`"lora":[{"name":"a","scale":"1"}]`, "lora", badType},
+		{`"lora":[{"name":"a","scale":true}]`, "lora", badType},
+		{`"lora":[{"name":"a","scale":16.5}]`, "lora", tooMuch},
+		{`"lora":[{"name":"a","scale":-1e308}]`, "lora", tooLittle},
+		{`"lora":["a"]`, "lora", badType},
+		{`"lora":[null]`, "lora", badType},
+	}
+	for _, tt := range tests {
+		t.Run(name(tt.members), func(t *testing.T) { refused(t, with(tt.members), tt.param, tt.code) })
+	}
+}
+
+// name is a subtest's, short enough to read.
+func name(s string) string { return s[:min(len(s), 60)] }
+
+// Every field refuses every JSON type that is not its own.
+func TestWrongTypes(t *testing.T) {
+	values := map[string]string{"string": `"5"`, "number": `5`, "boolean": `true`, "object": `{"a":1}`, "array": `[{}]`}
+	fields := map[string]string{
+		"model": "string", "prompt": "string array", "max_tokens": "number", "temperature": "number", "top_p": "number", "n": "number",
+		"seed": "number", "user": "string", "stop": "string", "logprobs": "number", "echo": "boolean", "stream": "boolean",
+		"stream_options": "object", "add_special_tokens": "boolean", "lora": "",
+	}
+	for field, own := range fields {
+		for kind, v := range values {
+			if strings.Contains(own, kind) || field == "lora" && kind == "array" {
+				continue
+			}
+			t.Run(field+" "+kind, func(t *testing.T) { refused(t, with(`"`+field+`":`+v), field, badType) })
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	refused(t, `{}`, "model", missing)
+	refused(t, `{"prompt":"p"}`, "model", missing)
+	refused(t, `{"model":"m"}`, "prompt", missing)
+}
+
+// A field that would change the answer is refused by name, never passed over.
+func TestUnsupported(t *testing.T) {
+	fields := map[string][]string{
+		"suffix": {`"x"`}, "best_of": {`2`, `1e0`}, "logit_bias": {`{"1":5}`}, "presence_penalty": {`0.5`, `-1`}, "frequency_penalty": {`2`},
+		"top_k": {`40`}, "min_p": {`0.1`}, "typical_p": {`0.9`, `0`}, "repetition_penalty": {`1.1`, `0`}, "min_tokens": {`1`}, "ignore_eos": {`true`},
+		"stop_token_ids": {`[1]`}, "include_stop_str_in_output": {`true`}, "skip_special_tokens": {`false`}, "return_token_ids": {`true`},
+		"return_tokens_as_token_ids": {`true`}, "grammar": {`"root ::= x"`}, "json_schema": {`{"type":"object"}`},
+		"response_format": {`{"type":"json_object"}`, `{"type":"json_schema","json_schema":{}}`}, "structured_outputs": {`{"regex":"a"}`},
+		"guided_json": {`{"a":1}`}, "guided_regex": {`"a"`}, "guided_choice": {`["a"]`}, "guided_grammar": {`"g"`}, "prompt_logprobs": {`1`, `0`},
+		"truncate_prompt_tokens": {`8`}, "allowed_token_ids": {`[1]`}, "bad_words": {`["a"]`}, "use_beam_search": {`true`}, "prompt_embeds": {`"AAAA"`},
+	}
+	for field := range unsupported {
+		if fields[field] == nil {
+			t.Errorf("%s is not tested", field)
+		}
+	}
+	for field, values := range fields {
+		for _, v := range values {
+			t.Run(field+" "+v, func(t *testing.T) { refused(t, with(`"`+field+`":`+v), field, unserved) })
+		}
+	}
+	t.Run("best_of below n", func(t *testing.T) { refused(t, with(`"n":2,"best_of":1`), "best_of", unserved) })
+}
+
+func TestRefusedBodies(t *testing.T) {
+	const notJSON, notObject = "not valid JSON", "must be a JSON object"
+	tests := []struct{ name, body, says string }{
+		{"empty", "", notJSON},
+		{"spaces", " \n", notJSON},
+		{"text", "hello", notJSON},
+		{"cut", `{"model":"m","prompt":"p"`, notJSON},
+		{"NaN", with(`"temperature":NaN`), notJSON},
+		{"Infinity", with(`"temperature":Infinity`), notJSON},
+		{"hexadecimal", with(`"n":0x1`), notJSON},
+		{"single quotes", `{'model':'m'}`, notJSON},
+		{"text behind", with("") + " x", notJSON},
+		{"brace behind", with("") + "}", notJSON},
+		{"second object", with("") + with(""), notJSON},
+		{"NUL behind", with("") + "\x00", notJSON},
+		{"deep nesting", with(`"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000)), notJSON},
+		{"deep nesting, never closed", strings.Repeat(`{"a":`, 100_000), notJSON},
+		{"null", "null", notObject},
+		{"array", "[]", notObject},
+		{"string", `"x"`, notObject},
+		{"number", "5", notObject},
+		{"boolean", "true", notObject},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			refused(t, tt.body, "", "")
+			if _, err := DecodeCompletion([]byte(tt.body)); !strings.Contains(err.Message, tt.says) {
+				t.Errorf("message %q", err.Message)
+			}
+		})
+	}
+}
+
+// The message of a wrong type names the type that was sent.
+func TestWrongTypeMessage(t *testing.T) {
+	for v, kind := range map[string]string{`"s"`: "a string", `5`: "an integer", `5.5`: "a decimal", `1e3`: "a decimal", `true`: "a boolean", `{}`: "an object", `[]`: "an array", `null`: "null"} {
+		_, err := DecodeCompletion([]byte(with(`"stop":[["x"],` + v + `]`)))
+		if err == nil || !strings.Contains(err.Message, "got an array instead") {
+			t.Errorf("the first element is to blame: %v", err)
+		}
+		_, err = DecodeCompletion([]byte(with(`"lora":[` + v + `]`)))
+		if v != "{}" && (err == nil || !strings.Contains(err.Message, "got "+kind+" instead")) {
+			t.Errorf("lora %s: %v", v, err)
+		}
+	}
+}
+
+// What a client sent is not sent back.
+func TestMessagesDoNotRepeatInput(t *testing.T) {
+	long, err := json.Marshal(strings.Repeat("Z", 5000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digits := strings.Repeat("7", 5000)
+	for _, body := range []string{
+		string(long), `{` + string(long), `{"n":` + string(long) + `}`, with(`"n":` + string(long)), with(`"n":` + digits), with(`"seed":` + digits), with(`"seed":` + string(long)),
+		with(`"prompt":[` + digits + `]`), with(`"prompt":[` + string(long) + `,5]`), with(`"stop":` + string(long)), with(`"stop":{` + string(long) + `:1}`),
+		with(`"suffix":` + string(long)), with(`"lora":` + string(long)), with(`"lora":[{"name":"a","scale":` + digits + `}]`), with(`"stream_options":` + string(long)),
+	} {
+		_, err := DecodeCompletion([]byte(body))
+		if err == nil {
+			t.Errorf("%.80s: accepted", body)
+			continue
+		}
+		if n := strings.Count(err.Message, "Z") + strings.Count(err.Message, "7"); n > 20 {
+			t.Errorf("%.80s: %d bytes of it are in the message %q", body, n, err.Message)
+		}
+	}
+}

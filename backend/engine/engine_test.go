@@ -219,17 +219,7 @@ func TestSeedOfAllOnes(t *testing.T) {
 func TestLongTexts(t *testing.T) {
 	e := open(t, engine.Params{Path: demoModel})
 	for _, text := range []string{strings.Repeat("A", 6000), strings.Repeat("\n", 9000), strings.Repeat("x y ", 1500)} {
-		tokens, err := e.Tokenize(text, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var back []byte
-		for _, tok := range tokens {
-			back = append(back, e.Piece(tok, false)...)
-		}
-		if string(back) != text {
-			t.Errorf("%d bytes come back as %d", len(text), len(back))
-		}
+		enginetest.RoundTrip(t, e, text)
 	}
 	var tooLong *backend.ContextLengthError
 	if _, err := e.Tokenize(strings.Repeat("A", 10<<20), false); !errors.As(err, &tooLong) {

@@ -87,19 +87,25 @@ func Generate(t testing.TB, e backend.Engine, r *backend.Request) Answer {
 	return Collect(t, events)
 }
 
+// RoundTrip checks that the pieces of a text's tokens are the text.
+func RoundTrip(t testing.TB, e backend.Engine, text string) {
+	t.Helper()
+	tokens, err := e.Tokenize(text, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back []byte
+	for _, tok := range tokens {
+		back = append(back, e.Piece(tok, false)...)
+	}
+	if string(back) != text {
+		t.Errorf("%.100q (%d bytes) comes back as %.100q (%d)", text, len(text), back, len(back))
+	}
+}
+
 func testTokens(t *testing.T, e backend.Engine) {
 	for _, text := range []string{"hello", "", "Grüße 🦜\n\ttabs  and spaces"} {
-		tokens, err := e.Tokenize(text, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var back []byte
-		for _, tok := range tokens {
-			back = append(back, e.Piece(tok, false)...)
-		}
-		if string(back) != text {
-			t.Errorf("%q comes back as %q", text, back)
-		}
+		RoundTrip(t, e, text)
 	}
 	for _, id := range []backend.Token{-1, backend.Token(e.Info().Vocabulary)} {
 		if e.Piece(id, true) != nil {

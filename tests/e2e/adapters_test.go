@@ -144,7 +144,9 @@ func heldout(t *testing.T) []heldoutPrompt {
 
 // inVoice is the style of each adapter, whatever the answer.
 var inVoice = map[string]func(string) bool{
-	"base":   func(s string) bool { return strings.HasSuffix(s, ".") && !strings.Contains(s, "\n") && s != strings.ToUpper(s) },
+	"base": func(s string) bool {
+		return strings.HasSuffix(s, ".") && !strings.Contains(s, "\n") && s != strings.ToUpper(s)
+	},
 	"pirate": func(s string) bool { return strings.HasSuffix(s, ", matey!") },
 	"shout":  func(s string) bool { return strings.HasSuffix(s, "!") && s == strings.ToUpper(s) },
 	"json": func(s string) bool {

@@ -17,6 +17,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Limits of a completion request.
@@ -370,7 +371,7 @@ func (l Logprob) MarshalJSON() ([]byte, error) {
 // escaped, as OpenAI does.
 func TokenText(piece []byte) string {
 	for i, r := range string(piece) {
-		if r == '\uFFFD' && !(len(piece) >= i+3 && string(piece[i:i+3]) == "\uFFFD") {
+		if r == utf8.RuneError && !bytes.HasPrefix(piece[i:], []byte("\uFFFD")) {
 			s := "bytes:"
 			for _, b := range piece {
 				s += fmt.Sprintf(`\x%02x`, b)

@@ -127,13 +127,13 @@ func TestSeed(t *testing.T) {
 		}
 		return r.Seed
 	}
-	for v, want := range map[string]uint32{"0": 0, "7": 7, "4294967295": 1<<32 - 1, "4294967296": 1, "9223372036854775807": 1<<31 | 0} {
+	for v, want := range map[string]uint32{"0": 0, "7": 7, "4294967295": 1<<32 - 1, "4294967296": 1, "9223372036854775807": 1 << 31} {
 		if got := seed(v); got != want {
 			t.Errorf("seed %s: %d, want %d", v, got, want)
 		}
 	}
 	for _, v := range []string{"-1", "-2147483648", "-9223372036854775808"} {
-		if seed(v) != seed(v) {
+		if once, again := seed(v), seed(v); once != again {
 			t.Errorf("seed %s is not the same twice", v)
 		}
 	}

@@ -13,7 +13,7 @@ NODE_CLIENT := tests/sdk/node
 # many times faster than a portable one; MARCH=x86-64-v3 (say) makes one to carry.
 MARCH  ?= native
 OLLAMA  = $(shell go mod download github.com/ollama/ollama && go list -m -f '{{.Dir}}' github.com/ollama/ollama)
-CGO_ENV = CGO_ENABLED=1 CGO_CFLAGS="-O3 -march=$(MARCH)" CGO_CXXFLAGS="-O3 -march=$(MARCH)" \
+CGO_ENV = CGO_ENABLED=1 CGO_CFLAGS="-O3 -march=$(MARCH)" CGO_CXXFLAGS="-O3 -march=$(MARCH) -Wno-stringop-overflow" \
 	CGO_CPPFLAGS="-DNDEBUG -I$(CURDIR)/backend/llama/shims -I$(OLLAMA)/llama/llama.cpp/include -I$(OLLAMA)/llama/llama.cpp/src -I$(OLLAMA)/ml/backend/ggml/ggml/include"
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 

@@ -11,6 +11,7 @@ NODE_CLIENT := tests/sdk/node
 
 # llama.cpp lies in the module of ollama. A build tuned to this machine's CPU is
 # many times faster than a portable one; MARCH=x86-64-v3 (say) makes one to carry.
+# NDEBUG: what llama.cpp only asserts must not end a server; we check it ourselves.
 MARCH  ?= native
 OLLAMA  = $(shell go mod download github.com/ollama/ollama && go list -m -f '{{.Dir}}' github.com/ollama/ollama)
 CGO_ENV = CGO_ENABLED=1 CGO_CFLAGS="-O3 -march=$(MARCH)" CGO_CXXFLAGS="-O3 -march=$(MARCH) -Wno-stringop-overflow" \

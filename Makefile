@@ -36,7 +36,7 @@ test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json ## Run 
 
 .PHONY: lint
 lint: build/system-packages ## Check format, vet and the linters of .golangci.yml
-	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above need 'gofmt -w'"; exit 1; }
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "these need 'gofmt -w':" $$unformatted; exit 1; }
 	@$(CGO_ENV) go vet ./...
 	@$(CGO_ENV) go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 

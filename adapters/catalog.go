@@ -34,8 +34,8 @@ type Catalog struct {
 	warned  map[string]bool // entries that were complained of
 }
 
-// rescan is how long a name that is not known stays so without another look at the
-// folder, which may be large.
+// rescan is how long what was seen of the folder, which may be large, is taken for
+// what is there.
 const rescan = time.Second
 
 // source is where an adapter's files are.
@@ -52,9 +52,7 @@ func NewCatalog(fsys fs.FS) (*Catalog, error) {
 
 // Names returns the adapters' names, sorted.
 func (c *Catalog) Names() []string {
-	if err := c.scan(); err != nil {
-		slog.Warn("adapters: can't read the folder", "err", err)
-	}
+	c.refresh()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	names := make([]string, 0, len(c.sources))
@@ -67,31 +65,36 @@ func (c *Catalog) Names() []string {
 
 // find looks a name up; a name that is not known may have come since the last scan.
 func (c *Catalog) find(name string) (source, bool) {
+	s, ok := c.source(name)
+	if ok || !ValidName(name) {
+		return s, ok
+	}
+	c.refresh()
+	return c.source(name)
+}
+
+func (c *Catalog) source(name string) (source, bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	s, ok := c.sources[name]
+	return s, ok
+}
+
+// refresh reads the folder anew, unless that was done just now.
+func (c *Catalog) refresh() {
+	c.mu.Lock()
 	fresh := time.Since(c.scanned) < rescan
 	c.mu.Unlock()
-	if ok || fresh || !ValidName(name) {
-		return s, ok
+	if fresh {
+		return
 	}
 	if err := c.scan(); err != nil {
 		slog.Warn("adapters: can't read the folder", "err", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, ok = c.sources[name]
-	return s, ok
 }
 
-// warn complains of an entry once. The caller holds mu.
-func (c *Catalog) warn(entry, message string) {
-	if !c.warned[entry] {
-		c.warned[entry] = true
-		slog.Warn("adapters: "+message, "entry", entry)
-	}
-}
-
-// scan reads the folder anew. Entries that are no adapters are passed over.
+// scan reads the folder anew. Entries that are no adapters are passed over. The
+// mutex is not held while the folder is read, which may be slow.
 func (c *Catalog) scan() error {
 	if c.fsys == nil {
 		return nil
@@ -100,9 +103,8 @@ func (c *Catalog) scan() error {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	found := map[string]source{}
+	complaints := map[string]string{} // by entry
 	for _, child := range children {
 		name := child.Name()
 		s := source{path: name}
@@ -112,16 +114,24 @@ func (c *Catalog) scan() error {
 			continue
 		}
 		if !ValidName(name) {
-			c.warn(child.Name(), "not a name that can be served")
+			complaints[child.Name()] = "not a name that can be served"
 			continue
 		}
 		if _, twice := found[name]; twice {
-			c.warn(child.Name(), "another adapter has this name and is served")
+			complaints[child.Name()] = "another adapter has this name and is served"
 			continue
 		}
 		found[name] = s
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.sources, c.scanned = found, time.Now()
+	for entry, what := range complaints {
+		if !c.warned[entry] {
+			c.warned[entry] = true
+			slog.Warn("adapters: "+what, "entry", entry)
+		}
+	}
 	return nil
 }
 

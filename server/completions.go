@@ -46,6 +46,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.finish() // before the lease is released
+	c.echo(t.base.Engine)
 	if t.lease != nil {
 		w.Header().Set(adapterHeader, t.lease.Name+"@"+adapters.Short(t.lease.Version))
 	}
@@ -87,19 +88,8 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 		if err != nil {
 			return nil, err
 		}
-		if limit := engine.Info().Context; len(tokens)+req.MaxTokens > limit { // before work is done for it
-			return nil, &backend.ContextLengthError{Limit: limit, Prompt: len(tokens), Max: req.MaxTokens}
-		}
-		echo := ""
-		if req.Echo {
-			echo = p.Text
-			if p.Tokens != nil || req.Logprobs >= 0 { // text_offset counts what tokens stand for
-				echo = textOf(engine, tokens)
-			}
-		}
 		c.usage.PromptTokens += len(tokens)
 		for j := range req.N {
-			i := len(c.choices)
 			c.requests = append(c.requests, &backend.Request{
 				Prompt:         tokens,
 				Slot:           t.slot(),
@@ -109,7 +99,7 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 				Logprobs:       req.Logprobs,
 				PromptLogprobs: req.Echo && req.Logprobs >= 0,
 			})
-			ch := &choice{index: i, engine: engine, echo: echo}
+			ch := &choice{index: len(c.choices)}
 			if req.Logprobs >= 0 {
 				ch.logprobs = &logprobList{engine: engine}
 			}
@@ -117,6 +107,24 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 		}
 	}
 	return c, nil
+}
+
+// echo gives the choices their prompts to begin with, if the client wants that. The
+// engine has accepted the prompts by then: their length is bounded.
+func (c *completion) echo(e backend.Engine) {
+	if !c.req.Echo {
+		return
+	}
+	for i, p := range c.req.Prompts {
+		text := p.Text
+		first := i * c.req.N
+		if p.Tokens != nil || c.req.Logprobs >= 0 { // text_offset counts what tokens stand for
+			text = textOf(e, c.requests[first].Prompt)
+		}
+		for _, ch := range c.choices[first : first+c.req.N] {
+			ch.echo = text
+		}
+	}
 }
 
 // promptTokens checks what only the engine can tell.
@@ -211,7 +219,6 @@ func (c *completion) total() *api.Usage {
 // choice turns events into pieces of one answer.
 type choice struct {
 	index    int
-	engine   backend.Engine
 	echo     string       // the prompt, until it was sent
 	logprobs *logprobList // nil if none are wanted
 }

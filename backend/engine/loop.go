@@ -313,14 +313,8 @@ func (o *owner) endAll(err error) {
 	for _, s := range o.running {
 		o.retire(s, backend.Event{Err: err})
 	}
-	for {
-		select {
-		case s := <-o.inbox:
-			o.waiting = append(o.waiting, s)
-			continue
-		default:
-		}
-		break
+	for len(o.inbox) > 0 { // nothing comes in any more
+		o.waiting = append(o.waiting, <-o.inbox)
 	}
 	for _, s := range o.waiting {
 		s.end(backend.Event{Err: err})

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <vector>
 
@@ -88,11 +89,13 @@ static int n_vocab(llama_context * ctx) {
 bool lk_finite(llama_context * ctx, int i) {
     const float * logits = llama_get_logits_ith(ctx, i);
     const int n = n_vocab(ctx);
-    float sum = 0; // x * 0 is 0 for finite x only
+    uint32_t bad = 0; // on the bits, which vectorizes: it is done for each generated token
     for (int t = 0; t < n; t++) {
-        sum += logits[t] * 0.0f;
+        uint32_t bits;
+        memcpy(&bits, &logits[t], sizeof(bits));
+        bad |= (bits & 0x7f800000u) == 0x7f800000u;
     }
-    return sum == 0;
+    return !bad;
 }
 
 llama_token lk_argmax(llama_context * ctx, int i) {

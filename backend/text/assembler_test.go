@@ -73,7 +73,7 @@ func FuzzAssembler(f *testing.F) {
 	f.Add("aaab🦜aab", "aab", uint8(1))
 	f.Fuzz(func(t *testing.T, whole, stop string, size uint8) {
 		if stop == "" || !utf8.ValidString(whole) || !utf8.ValidString(stop) {
-			t.Skip()
+			return
 		}
 		var pieces []string
 		for rest := whole; rest != ""; {

@@ -159,8 +159,26 @@ func (g *generation) run(ctx context.Context) {
 	g.e.mu.Lock()
 	g.e.running--
 	g.e.mu.Unlock()
-	g.events <- last
-	close(g.events)
+	defer close(g.events)
+	if last.Err == nil {
+		select {
+		case g.events <- last:
+			return
+		case <-g.e.stop.Done():
+			last = backend.Event{Err: backend.ErrClosed, Generated: last.Generated}
+		}
+	}
+	for { // nobody may read any more: an error takes the place of an older event
+		select {
+		case g.events <- last:
+			return
+		default:
+		}
+		select {
+		case <-g.events:
+		default:
+		}
+	}
 }
 
 func (g *generation) generate(ctx context.Context) backend.Event {

@@ -12,10 +12,12 @@ NODE_CLIENT := tests/sdk/node
 # llama.cpp lies in the module of ollama. A build tuned to this machine's CPU is
 # many times faster than a portable one; MARCH=x86-64-v3 (say) makes one to carry.
 # NDEBUG: what llama.cpp only asserts must not end a server; we check it ourselves.
+# __AMX_INT8__: the module compiles no AMX kernels, but refers to them where the
+# compiler says that the CPU has AMX.
 MARCH  ?= native
 OLLAMA  = $(shell go mod download github.com/ollama/ollama && go list -m -f '{{.Dir}}' github.com/ollama/ollama)
 CGO_ENV = CGO_ENABLED=1 CGO_CFLAGS="-O3 -march=$(MARCH)" CGO_CXXFLAGS="-O3 -march=$(MARCH) -Wno-stringop-overflow" \
-	CGO_CPPFLAGS="-DNDEBUG -I$(CURDIR)/backend/llama/shims -I$(OLLAMA)/llama/llama.cpp/include -I$(OLLAMA)/llama/llama.cpp/src -I$(OLLAMA)/ml/backend/ggml/ggml/include"
+	CGO_CPPFLAGS="-DNDEBUG -U__AMX_INT8__ -I$(CURDIR)/backend/llama/shims -I$(OLLAMA)/llama/llama.cpp/include -I$(OLLAMA)/llama/llama.cpp/src -I$(OLLAMA)/ml/backend/ggml/ggml/include"
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: help

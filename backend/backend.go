@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Token is an id in the vocabulary of a base.
@@ -42,7 +43,7 @@ type Engine interface {
 	// When ctx ends, the sequence and its cache are freed within one step and
 	// the last event carries the context's error.
 	//
-	// Errors: *ContextLengthError, ErrSlotRange, ErrQueueFull, ErrClosed.
+	// Errors: *ContextLengthError, *GrammarError, ErrSlotRange, ErrQueueFull, ErrClosed.
 	Submit(ctx context.Context, r *Request) (<-chan Event, error)
 
 	// FillSlot puts a slot image into a slot, in bounded pieces between steps,
@@ -133,13 +134,25 @@ func (p Pool) ImageSize() int {
 }
 
 // Request is one validated generation. An engine does not check what the server
-// has checked, except for the context length and the slot.
+// has checked, except for the context length, the slot and the grammar.
 type Request struct {
-	Prompt    []Token // at least one
-	Slot      int     // of the adapter pool; 0 is the base
-	MaxTokens int     // tokens to generate at most; 0 only scores the prompt
+	Prompt []Token // at least one
+
+	Slot int // of the adapter pool; 0 is the base
+	// SlotFrom is the index in Prompt from which on Slot is used; the tokens before
+	// use slot 0. Generated tokens use Slot.
+	SlotFrom int
+	// Version names what lies in Slot: the adapter version and its scale. Requests
+	// with equal versions share prefixes in the KV cache, and a queue. The base's is "".
+	Version string
+	NoCache bool // compute the whole prompt, whatever the cache holds
+
+	MaxTokens int // tokens to generate at most; 0 only scores the prompt
 	Sampling  Sampling
-	Stop      []string // generation ends before the first of these; not in the text
+
+	Stop        []string // generation ends before the first of these; not in the text
+	StopTokens  []Token  // generation ends with any of these; not in the text
+	IncludeStop bool     // what stopped the generation is in the text
 
 	// Logprobs is the number of most likely tokens to report beside each
 	// generated token; 0 reports the generated one only, -1 nothing.
@@ -148,11 +161,34 @@ type Request struct {
 	PromptLogprobs bool
 }
 
-// Sampling chooses the next token. Temperature 0 is greedy.
+// Sampling chooses the next token. What its zero value leaves out changes nothing;
+// temperature 0 is greedy. In this order: what must not be chosen is taken out
+// (MinTokens, IgnoreEOS, Allowed, Grammar), biases and penalties change the
+// logits, TopK, TypicalP, TopP and MinP cut the tempered distribution, and Seed
+// draws from what is left.
 type Sampling struct {
 	Temperature float32 // 0 or more; below 1e-3 it is 0
+	TopK        int     // the most likely ones; 0 keeps everything
 	TopP        float32 // 0 to 1; 1 keeps everything
+	MinP        float32 // 0 to 1, of the most likely one's probability; 0 keeps everything
+	TypicalP    float32 // 0 to 1; 0 and 1 keep everything
 	Seed        uint32
+
+	RepetitionPenalty float32 // divides the logits of tokens in prompt and answer; 0 and 1 change nothing
+	PresencePenalty   float32 // taken off the logits of tokens in the answer
+	FrequencyPenalty  float32 // the same, times their number
+	LogitBias         []TokenBias
+
+	MinTokens int     // the answer does not end before it has as many
+	IgnoreEOS bool    // no end-of-generation token is chosen
+	Allowed   []Token // no other token is chosen; nil allows all
+	Grammar   string  // GBNF whose rule "root" the answer follows; "" is none
+}
+
+// TokenBias is added to the logit of a token.
+type TokenBias struct {
+	Token Token
+	Bias  float32
 }
 
 // Event is something that happened to a request.
@@ -165,6 +201,7 @@ type Event struct {
 	Err    error        // set in the last event if the request failed
 
 	Generated int // tokens generated so far, those without text included
+	Cached    int // tokens of the prompt that came from the KV cache
 }
 
 // TokenInfo is a token with the log-probability that the raw distribution, before
@@ -210,15 +247,24 @@ func (m Mode) String() string {
 
 // Stats is a snapshot of an engine's counters and gauges.
 type Stats struct {
-	Steps  [NumModes]uint64 // llama_decode calls by mode
-	Tokens [NumModes]uint64 // tokens in them
-	// MaxSlotsPerStep is the largest number of different slots, slot 0
-	// included, that one step has served.
+	Steps  [NumModes]uint64        // llama_decode calls by mode
+	Tokens [NumModes]uint64        // tokens in them
+	Time   [NumModes]time.Duration // spent in them
+	// Slots is the sum over all steps of the number of different slots, slot 0
+	// included, that one step has served; MaxSlotsPerStep is the largest.
+	Slots           uint64
 	MaxSlotsPerStep int
-	Running         int // sequences in the KV cache
-	Waiting         int // requests queued for a sequence
-	CacheUsed       int // tokens in the KV cache
-	CacheSize       int
+
+	Running       int // sequences that are being computed
+	Waiting       int // requests queued for a sequence
+	WaitingTokens int // of their prompts
+	CacheUsed     int // tokens in the KV cache, kept prefixes included
+	CacheKept     int // of them, those that only kept prefixes hold
+	CacheSize     int
+
+	PrefixQueries uint64 // prompt tokens that were looked for in the cache
+	PrefixHits    uint64 // of them, those found
+	Preemptions   uint64 // sequences taken out of a full cache, to be computed again
 }
 
 // Errors of an engine. Compare with errors.Is.
@@ -229,7 +275,13 @@ var (
 	ErrImageSize  = errors.New("the slot image has the wrong size")
 	ErrSlowReader = errors.New("the reader is too slow: its event buffer is full")
 	ErrDecode     = errors.New("the engine failed to compute a step")
+	ErrGrammar    = errors.New("the grammar takes too long to follow: it is too ambiguous")
 )
+
+// GrammarError says that a grammar can't be used.
+type GrammarError struct{ Reason string }
+
+func (e *GrammarError) Error() string { return "grammar: " + e.Reason }
 
 // ContextLengthError says that a request does not fit the context.
 type ContextLengthError struct {

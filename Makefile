@@ -12,12 +12,13 @@ NODE_CLIENT := tests/sdk/node
 # llama.cpp lies in the module of ollama. A build tuned to this machine's CPU is
 # many times faster than a portable one; MARCH=x86-64-v3 (say) makes one to carry.
 # NDEBUG: what llama.cpp only asserts must not end a server; we check it ourselves.
+# GGML_USE_CPU_REPACK: quantized weights are laid out for the CPU, as cmake builds do.
 # __AMX_INT8__: the module compiles no AMX kernels, but refers to them where the
 # compiler says that the CPU has AMX.
 MARCH  ?= native
 OLLAMA  = $(shell go mod download github.com/ollama/ollama && go list -m -f '{{.Dir}}' github.com/ollama/ollama)
 CGO_ENV = CGO_ENABLED=1 CGO_CFLAGS="-O3 -march=$(MARCH)" CGO_CXXFLAGS="-O3 -march=$(MARCH) -Wno-stringop-overflow" \
-	CGO_CPPFLAGS="-DNDEBUG -U__AMX_INT8__ -I$(CURDIR)/backend/llama/shims -I$(OLLAMA)/llama/llama.cpp/include -I$(OLLAMA)/llama/llama.cpp/src -I$(OLLAMA)/ml/backend/ggml/ggml/include"
+	CGO_CPPFLAGS="-DNDEBUG -DGGML_USE_CPU_REPACK -U__AMX_INT8__ -I$(CURDIR)/backend/llama/shims -I$(OLLAMA)/llama/llama.cpp/include -I$(OLLAMA)/llama/llama.cpp/src -I$(OLLAMA)/ml/backend/ggml/ggml/include"
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: help
@@ -35,6 +36,10 @@ build: build/system-packages ## Build bin/lorikeet
 .PHONY: test
 test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json ## Run every test, with the race detector
 	@$(CGO_ENV) LORIKEET_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python go test -race -timeout 10m $(GO_PACKAGES)
+
+.PHONY: bench
+bench: build ## Measure speed on this machine, against the targets (20 minutes; a look: ARGS=--quick)
+	@bin/lorikeet bench $(ARGS)
 
 .PHONY: lint
 lint: build/system-packages ## Check format, vet and the linters of .golangci.yml

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -30,6 +31,7 @@ type Catalog struct {
 
 	mu      sync.Mutex
 	sources map[string]source
+	names   []string // of sources, sorted
 	scanned time.Time
 	warned  map[string]bool // entries that were complained of
 }
@@ -55,12 +57,18 @@ func (c *Catalog) Names() []string {
 	c.refresh()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	names := make([]string, 0, len(c.sources))
-	for n := range c.sources {
-		names = append(names, n)
+	return slices.Clone(c.names)
+}
+
+// nameOf returns the name at place id of Names.
+func (c *Catalog) nameOf(id int) (string, bool) {
+	c.refresh()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id < 0 || id >= len(c.names) {
+		return "", false
 	}
-	slices.Sort(names)
-	return names
+	return c.names[id], true
 }
 
 // find looks a name up; a name that is not known may have come since the last scan.
@@ -123,9 +131,10 @@ func (c *Catalog) scan() error {
 		}
 		found[name] = s
 	}
+	names := slices.Sorted(maps.Keys(found))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sources, c.scanned = found, time.Now()
+	c.sources, c.names, c.scanned = found, names, time.Now()
 	for entry, what := range complaints {
 		if !c.warned[entry] {
 			c.warned[entry] = true

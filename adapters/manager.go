@@ -1,26 +1,30 @@
 // Package adapters knows which adapters exist and which are resident: it maps the
-// model field of a request to a base and an adapter version, and puts that version
-// into a slot of the base's pool within a deadline.
+// model field of a request to a base and an adapter version, and puts that version,
+// or several together, into a slot of the base's pool within a deadline.
 //
 //	Registry: model name -> Base (engine, manager) + adapter name
 //	Catalog:  adapter name -> files
-//	Manager:  adapter name + scale -> Lease of a slot
+//	Manager:  adapter names + scales -> Lease of a slot
 //
 // The way of a load: the files are read whole, parsed (adapters/peft,
 // adapters/gguf), laid out as a slot image (adapters/lora), all in a goroutine of
 // the load; then the engine copies the image into a slot between its steps. A load
-// is shared by all who wait for it, and each waiter has its own deadline.
+// is shared by all who wait for it, and each waiter has its own deadline. Loads
+// queue for slots; see slots.go for who gets one when.
 //
-// A version is the digest of the content. A slot holds one version at one scale
-// and is never refilled while a [Lease] of it is held. This package does not
-// generate text and knows neither HTTP nor llama.cpp.
+// A version is the digest of the content. A slot holds versions at their scales and
+// is never refilled while a [Lease] of it is held. This package does not generate
+// text and knows neither HTTP nor llama.cpp.
 package adapters
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +32,9 @@ import (
 	"lorikeet/backend"
 )
 
-// Errors of Acquire, beside *lora.Error for an adapter that can't be served.
-// ErrLoadTimeout may pass.
+// Errors of Acquire, beside *lora.Error for an adapter that can't be served and
+// *CombinationError for adapters that can't be used together. ErrLoadTimeout may
+// pass.
 var (
 	ErrUnknown     = errors.New("no such adapter")
 	ErrNoPool      = errors.New("the base takes no adapters")
@@ -40,9 +45,6 @@ var (
 // failureMemory is how long a failed load is answered from memory, unless the
 // files change.
 const failureMemory = 2 * time.Second
-
-// parallelLoads bounds how many adapters are in host memory on their way to a slot.
-const parallelLoads = 4
 
 // Engine is what a manager needs of backend.Engine.
 type Engine interface {
@@ -62,85 +64,46 @@ type Manager struct {
 	cancel context.CancelFunc
 	loads  sync.WaitGroup
 	places chan struct{} // a load holds one while it holds memory
+	slots  slots         // has its own mutex, which may be taken while mu is held
 
 	mu       sync.Mutex
-	freed    *sync.Cond // a slot's last lease was released, or the manager closed
-	slots    []slot     // slot 0 is the base and is never used here
-	clock    uint64     // counts uses, for least recently used
-	versions map[string]version
-	loading  map[loadKey]*load
-}
-
-type slot struct {
-	digest string // "" if empty or being filled
-	scale  float32
-	busy   bool // being filled
-	leases int
-	used   uint64
+	versions map[string]version // by name
+	loading  map[string]*load   // by id
+	failed   map[string]failure // loads by id
 }
 
 // version is what the files of a name are known to be, as long as stamp holds.
 type version struct {
-	stamp   string
-	digest  string
-	err     error // if they can't be served
+	stamp      string
+	digest     string
+	invocation []backend.Token
+	failure    // if they can't be served
+}
+
+type failure struct {
+	err     error
 	expires time.Time
 }
 
-type loadKey struct {
-	name  string
-	scale float32
-	stamp string
+// remembered is the error as long as it counts.
+func (f failure) remembered() error {
+	if f.err == nil || time.Now().After(f.expires) {
+		return nil
+	}
+	return f.err
 }
 
-// load is one load under way, shared by its waiters.
-type load struct {
-	waiters map[*waiter]struct{}
-}
-
-type waiter struct {
-	done  chan struct{} // closed when lease or err is set
-	lease *Lease
-	err   error
-}
-
-// Lease is a request's hold on an adapter version: as long as it is held, the slot
-// keeps it.
-type Lease struct {
-	Slot    int
-	Name    string
-	Version string // digest, hex
-	Scale   float32
-
-	manager *Manager
-	once    sync.Once
-}
-
-// Release ends the hold. It is idempotent.
-func (l *Lease) Release() {
-	l.once.Do(func() {
-		if l.Slot == 0 {
-			return
-		}
-		m := l.manager
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.slots[l.Slot].leases--; m.slots[l.Slot].leases == 0 {
-			m.freed.Broadcast()
-		}
-	})
-}
+func remember(err error) failure { return failure{err, time.Now().Add(failureMemory)} }
 
 // NewManager makes the manager of an engine's slots. A request waits for a load no
 // longer than timeout.
 func NewManager(c *Catalog, e Engine, timeout time.Duration) *Manager {
 	m := &Manager{
-		catalog: c, engine: e, info: e.Info(), timeout: timeout,
-		versions: map[string]version{}, loading: map[loadKey]*load{}, places: make(chan struct{}, parallelLoads),
+		catalog: c, engine: e, info: e.Info(), timeout: timeout, places: make(chan struct{}, parallelLoads),
+		versions: map[string]version{}, loading: map[string]*load{}, failed: map[string]failure{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.freed = sync.NewCond(&m.mu)
-	m.slots = make([]slot, max(1, m.info.Pool.Slots))
+	m.slots.init(m.info.Pool.Slots)
 	return m
 }
 
@@ -148,13 +111,15 @@ func NewManager(c *Catalog, e Engine, timeout time.Duration) *Manager {
 func (m *Manager) Close() {
 	m.mu.Lock()
 	m.cancel()
-	m.freed.Broadcast()
 	m.mu.Unlock()
 	m.loads.Wait()
 }
 
-// Names returns the names of the adapters that exist.
+// Names returns the names of the adapters that exist, sorted.
 func (m *Manager) Names() []string { return m.catalog.Names() }
+
+// NameOf returns the name at place id of Names.
+func (m *Manager) NameOf(id int) (string, bool) { return m.catalog.nameOf(id) }
 
 // Has tells whether an adapter of that name exists.
 func (m *Manager) Has(name string) bool {
@@ -162,49 +127,26 @@ func (m *Manager) Has(name string) bool {
 	return ok
 }
 
-// Acquire returns a lease on the present version of an adapter, resident at a
-// scale; 0 is the base itself. It loads the adapter if need be.
+// Acquire returns a lease on the present versions of adapters, resident together at
+// their scales. It loads them if need be. Adapters at scale 0 must be fit to be
+// served, but need no slot; without others the lease is of the base, as it is
+// without refs.
 //
-// Errors: ErrUnknown, ErrNoPool, ErrLoadTimeout (the load goes on), ErrClosed,
+// Errors: ErrUnknown, ErrNoPool, ErrLoadTimeout (the load goes on for a while, and
+// keeps its place in the queue for a slot), ErrClosed, *CombinationError,
 // *lora.Error, the context's error.
-func (m *Manager) Acquire(ctx context.Context, name string, scale float32) (*Lease, error) {
-	src, ok := m.catalog.find(name)
-	if !ok {
-		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
+func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
+	if len(refs) == 0 {
+		return &Lease{}, nil
 	}
-	if m.info.Pool.Slots < 2 {
-		return nil, ErrNoPool
-	}
-	stamp, err := m.catalog.stamp(src)
+	parts, err := m.look(refs)
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	if m.ctx.Err() != nil {
-		m.mu.Unlock()
-		return nil, ErrClosed
+	lease, l, w, err := m.join(refs, parts)
+	if err != nil || lease != nil {
+		return lease, err
 	}
-	if v, ok := m.versions[name]; ok && v.stamp == stamp {
-		if v.err != nil && time.Now().Before(v.expires) {
-			m.mu.Unlock()
-			return nil, v.err
-		}
-		if l := m.lease(name, v.digest, scale); v.err == nil && l != nil {
-			m.mu.Unlock()
-			return l, nil
-		}
-	}
-	w := &waiter{done: make(chan struct{})}
-	key := loadKey{name, scale, stamp}
-	l := m.loading[key]
-	if l == nil {
-		l = &load{waiters: map[*waiter]struct{}{}}
-		m.loading[key] = l
-		m.loads.Go(func() { m.run(key, src, l) })
-	}
-	l.waiters[w] = struct{}{}
-	m.mu.Unlock()
-
 	deadline := time.NewTimer(m.timeout)
 	defer deadline.Stop()
 	select {
@@ -217,6 +159,10 @@ func (m *Manager) Acquire(ctx context.Context, name string, scale float32) (*Lea
 	}
 	m.mu.Lock()
 	delete(l.waiters, w)
+	if errors.Is(err, ErrLoadTimeout) {
+		l.keep = time.Now().Add(linger)
+	}
+	m.abandon(l)
 	m.mu.Unlock()
 	if w.lease != nil { // it came at the last moment: no one else can set it now
 		w.lease.Release()
@@ -224,149 +170,115 @@ func (m *Manager) Acquire(ctx context.Context, name string, scale float32) (*Lea
 	return nil, err
 }
 
-// lease takes a hold on a resident version. The caller holds mu.
-func (m *Manager) lease(name, digest string, scale float32) *Lease {
-	l := &Lease{Name: name, Version: digest, Scale: scale, manager: m}
-	if scale == 0 {
-		return l
-	}
-	for i := range m.slots {
-		if s := &m.slots[i]; s.digest == digest && s.scale == scale && digest != "" {
-			m.clock++
-			s.used = m.clock
-			s.leases++
-			l.Slot = i
-			return l
-		}
-	}
-	return nil
+// part is a Ref with its files as they are now.
+type part struct {
+	Ref
+	source source
+	stamp  string
 }
 
-// run is a load's goroutine.
-func (m *Manager) run(key loadKey, src source, l *load) {
-	select {
-	case m.places <- struct{}{}:
-		defer func() { <-m.places }()
-	case <-m.ctx.Done():
-	}
-	start := time.Now()
-	var own *Lease
-	v, a, err := m.read(key, src, l)
-	if err == nil {
-		own, err = m.load(key, a)
-	}
-	if err != nil && m.ctx.Err() != nil {
-		err = ErrClosed
-	}
-	m.mu.Lock()
-	delete(m.loading, key)
-	if v.stamp != "" {
-		m.versions[key.name] = v
-	}
-	for w := range l.waiters {
-		if w.err = err; err == nil {
-			w.lease = m.lease(key.name, own.Version, key.scale)
+// look finds the files of refs. The parts are sorted by name.
+func (m *Manager) look(refs []Ref) ([]part, error) {
+	parts := make([]part, len(refs))
+	for i, r := range refs {
+		src, ok := m.catalog.find(r.Name)
+		if !ok {
+			return nil, fmt.Errorf("%w: %q", ErrUnknown, r.Name)
 		}
-		close(w.done)
+		if m.info.Pool.Slots < 2 {
+			return nil, ErrNoPool
+		}
+		stamp, err := m.catalog.stamp(src)
+		if err != nil {
+			return nil, blame(r.Name, err, len(refs))
+		}
+		parts[i] = part{r, src, stamp}
 	}
-	m.mu.Unlock()
-	if err != nil {
-		slog.Warn("adapter not loaded", "adapter", key.name, "scale", key.scale, "err", err)
-		return
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.Name, b.Name) })
+	for i := 1; i < len(parts); i++ {
+		if parts[i].Name == parts[i-1].Name {
+			return nil, &CombinationError{parts[i].Name, "is asked for twice"}
+		}
 	}
-	own.Release()
-	slog.Info("adapter loaded", "adapter", key.name, "version", Short(own.Version), "scale", key.scale, "slot", own.Slot,
-		"took", time.Since(start).Round(10*time.Microsecond))
+	return parts, nil
 }
 
-// read reads an adapter and checks it against the base. v tells what is now known
-// of the files; its stamp is empty if that is nothing.
-func (m *Manager) read(key loadKey, src source, l *load) (v version, a *lora.Adapter, err error) {
-	const tries = 5
-	v.stamp = key.stamp
-	for range tries {
-		if m.abandoned(l) {
-			return version{}, nil, ErrLoadTimeout
-		}
-		a, err = m.catalog.read(src, &m.info)
-		stamp, stampErr := m.catalog.stamp(src)
-		if stampErr != nil {
-			return version{}, nil, stampErr
-		}
-		if stamp != v.stamp { // replaced meanwhile: what was read may be of both
-			v.stamp, err = stamp, &lora.Error{File: src.path, Reason: "changes while it is read"}
-			continue
-		}
-		if err == nil {
-			err = a.Check(&m.info)
-		}
-		var unusable *lora.Error
-		switch {
-		case err == nil:
-			v.digest = a.Digest
-		case errors.As(err, &unusable):
-			v.err, v.expires = err, time.Now().Add(failureMemory)
-		default:
-			v.stamp = ""
-		}
-		return v, a, err
-	}
-	return version{}, nil, err
-}
-
-// abandoned tells whether nobody waits for a load that has not begun, or the
-// manager is closing.
-func (m *Manager) abandoned(l *load) bool {
+// join returns a lease if there is nothing to wait for, else a waiter at the load,
+// which it starts if there is none.
+func (m *Manager) join(refs []Ref, parts []part) (*Lease, *load, *waiter, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(l.waiters) == 0 || m.ctx.Err() != nil
-}
-
-// load brings an adapter into a slot and returns a lease of it.
-func (m *Manager) load(key loadKey, a *lora.Adapter) (*Lease, error) {
-	image, err := a.Image(&m.info, key.scale)
-	if err != nil {
-		return nil, err
+	if m.ctx.Err() != nil {
+		return nil, nil, nil, ErrClosed
 	}
-	l, i, err := m.takeSlot(key, a.Digest)
-	if err != nil || l != nil {
-		return l, err
-	}
-	err = m.engine.FillSlot(m.ctx, i, image)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.slots[i] = slot{}
-	if err != nil {
-		m.freed.Broadcast()
-		return nil, err
-	}
-	m.slots[i] = slot{digest: a.Digest, scale: key.scale}
-	return m.lease(key.name, a.Digest, key.scale), nil
-}
-
-// takeSlot waits for a slot without leases, the least recently used one, and marks
-// it as being filled. If the version needs none, because it is resident already or
-// its scale is 0, it returns a lease instead.
-func (m *Manager) takeSlot(key loadKey, digest string) (*Lease, int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for m.ctx.Err() == nil {
-		if l := m.lease(key.name, digest, key.scale); l != nil {
-			return l, 0, nil
+	known := true
+	for _, p := range parts {
+		v := m.versions[p.Name]
+		if v.stamp != p.stamp {
+			known = false
+		} else if err := v.remembered(); err != nil {
+			return nil, nil, nil, blame(p.Name, err, len(parts))
+		} else if v.err != nil {
+			known = false
 		}
-		best := 0
-		for i := 1; i < len(m.slots); i++ {
-			if s := &m.slots[i]; !s.busy && s.leases == 0 && (best == 0 || s.used < m.slots[best].used) {
-				best = i
+	}
+	var lease *Lease
+	if known {
+		var err error
+		if lease, err = m.newLease(refs, m.versions); err != nil {
+			return nil, nil, nil, err
+		}
+		if lease.Key != "" {
+			lease.Slot = m.slots.lease(lease.Key)
+		}
+		if lease.Slot != 0 || lease.Key == "" {
+			return lease, nil, nil, nil
+		}
+	}
+	id := loadID(parts)
+	if err := m.failed[id].remembered(); err != nil {
+		return nil, nil, nil, err
+	}
+	l := m.loading[id]
+	if l == nil {
+		l = &load{id: id, parts: parts, versions: map[string]version{}, waiters: map[*waiter]struct{}{}}
+		l.ctx, l.cancel = context.WithCancel(m.ctx)
+		if known { // it queues for a slot here, so that the order is that of the requests
+			l.seeker = m.slots.seek(lease.Key)
+			for _, p := range parts {
+				l.versions[p.Name] = m.versions[p.Name]
 			}
 		}
-		if best != 0 {
-			m.slots[best] = slot{busy: true}
-			return nil, best, nil
-		}
-		m.freed.Wait()
+		m.loading[id] = l
+		m.loads.Go(func() { m.run(l) })
 	}
-	return nil, 0, ErrClosed
+	w := &waiter{refs: refs, done: make(chan struct{})}
+	l.waiters[w] = struct{}{}
+	return nil, l, w, nil
+}
+
+// blame names the adapter in an error of its files, if there are several to blame.
+func blame(name string, err error, parts int) error {
+	var unusable *lora.Error
+	if parts > 1 && errors.As(err, &unusable) {
+		return &lora.Error{File: name + ": " + unusable.File, Tensor: unusable.Tensor, Reason: unusable.Reason}
+	}
+	return err
+}
+
+// loadID identifies what a load is to bring: equal requests for equal files share it.
+func loadID(parts []part) string {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&b, "%s@%v %s\n", p.Name, p.Scale, p.stamp)
+	}
+	return b.String()
+}
+
+// fail remembers that a load failed. The caller holds mu.
+func (m *Manager) fail(id string, err error) {
+	maps.DeleteFunc(m.failed, func(_ string, f failure) bool { return f.remembered() == nil })
+	m.failed[id] = remember(err)
 }
 
 // Short is a version as people read it: the first 12 digits.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,11 +95,20 @@ func manager(t *testing.T, fsys fs.FS, e Engine, timeout time.Duration) *Manager
 	return m
 }
 
-func acquire(t *testing.T, m *Manager, name string) *Lease {
+// ask is a request for adapters at scale 1.
+func ask(names ...string) []Ref {
+	var refs []Ref
+	for _, n := range names {
+		refs = append(refs, Ref{n, 1})
+	}
+	return refs
+}
+
+func acquire(t *testing.T, m *Manager, names ...string) *Lease {
 	t.Helper()
-	l, err := m.Acquire(t.Context(), name, 1)
+	l, err := m.Acquire(t.Context(), ask(names...))
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", names, err)
 	}
 	return l
 }
@@ -112,13 +122,25 @@ func TestCatalogNames(t *testing.T) {
 	if got := c.Names(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	m := NewManager(c, fake.New(64, 1), time.Minute)
+	defer m.Close()
+	for id, name := range want {
+		if got, ok := m.NameOf(id); !ok || got != name {
+			t.Errorf("id %d is %q, want %q", id, got, name)
+		}
+	}
+	for _, id := range []int{-1, len(want), math.MaxInt} {
+		if got, ok := m.NameOf(id); ok {
+			t.Errorf("id %d is %q", id, got)
+		}
+	}
 }
 
 func TestLeastRecentlyUsedSlotIsReused(t *testing.T) {
 	e := &recorder{Engine: fake.New(64, 2)}
 	m := manager(t, folder(3), e, time.Minute)
 	a0, a1 := acquire(t, m, "a0"), acquire(t, m, "a1")
-	if a0.Slot == a1.Slot || a0.Slot == 0 || a1.Slot == 0 || a0.Version == a1.Version {
+	if a0.Slot == a1.Slot || a0.Slot == 0 || a1.Slot == 0 || a0.Key == a1.Key {
 		t.Fatalf("leases %+v, %+v", a0, a1)
 	}
 	a0.Release()
@@ -137,13 +159,13 @@ func TestLeastRecentlyUsedSlotIsReused(t *testing.T) {
 func TestLeasedSlotIsNeverRefilled(t *testing.T) {
 	m := manager(t, folder(2), fake.New(64, 1), 10*time.Millisecond)
 	a0 := acquire(t, m, "a0")
-	if _, err := m.Acquire(t.Context(), "a1", 1); !errors.Is(err, ErrLoadTimeout) {
+	if _, err := m.Acquire(t.Context(), ask("a1")); !errors.Is(err, ErrLoadTimeout) {
 		t.Fatalf("the only slot is leased: %v", err)
 	}
 	a0.Release()
 	a0.Release() // idempotent: it must not release another's hold
 	for {        // the load went on, and takes the slot now
-		l, err := m.Acquire(t.Context(), "a1", 1)
+		l, err := m.Acquire(t.Context(), ask("a1"))
 		if err == nil {
 			if l.Slot != 1 {
 				t.Errorf("slot %d", l.Slot)
@@ -162,7 +184,7 @@ func TestWaitersShareOneLoadWithTheirOwnContexts(t *testing.T) {
 	impatient, leave := context.WithCancel(t.Context())
 	left := make(chan error)
 	go func() {
-		_, err := m.Acquire(impatient, "a0", 1)
+		_, err := m.Acquire(impatient, ask("a0"))
 		left <- err
 	}()
 	<-e.started
@@ -170,7 +192,7 @@ func TestWaitersShareOneLoadWithTheirOwnContexts(t *testing.T) {
 	var slots [8]int
 	for i := range slots {
 		wg.Go(func() {
-			if l, err := m.Acquire(t.Context(), "a0", 1); err == nil {
+			if l, err := m.Acquire(t.Context(), ask("a0")); err == nil {
 				slots[i] = l.Slot
 			}
 		})
@@ -189,12 +211,12 @@ func TestWaitersShareOneLoadWithTheirOwnContexts(t *testing.T) {
 func TestScaleZeroNeedsNoSlot(t *testing.T) {
 	e := &recorder{Engine: fake.New(64, 1)}
 	m := manager(t, folder(1), e, time.Minute)
-	l, err := m.Acquire(t.Context(), "a0", 0)
-	if err != nil || l.Slot != 0 || l.Version == "" || e.fills.Load() != 0 {
+	l, err := m.Acquire(t.Context(), []Ref{{"a0", 0}})
+	if err != nil || l.Slot != 0 || l.Key != "" || l.Parts[0].Version == "" || e.fills.Load() != 0 {
 		t.Errorf("%+v, %v, %d fills", l, err, e.fills.Load())
 	}
 	l.Release()
-	if _, err := m.Acquire(t.Context(), "broken", 0); err == nil {
+	if _, err := m.Acquire(t.Context(), []Ref{{"broken", 0}}); err == nil {
 		t.Error("a broken adapter passes at scale 0")
 	}
 }
@@ -202,8 +224,8 @@ func TestScaleZeroNeedsNoSlot(t *testing.T) {
 func TestEachScaleIsItsOwn(t *testing.T) {
 	m := manager(t, folder(1), fake.New(64, 2), time.Minute)
 	one := acquire(t, m, "a0")
-	half, err := m.Acquire(t.Context(), "a0", 0.5)
-	if err != nil || half.Slot == one.Slot || half.Version != one.Version {
+	half, err := m.Acquire(t.Context(), []Ref{{"a0", 0.5}})
+	if err != nil || half.Slot == one.Slot || half.Key == one.Key || half.Parts[0].Version != one.Parts[0].Version {
 		t.Errorf("%+v, %+v, %v", one, half, err)
 	}
 }
@@ -216,18 +238,18 @@ func TestUnusableAdapters(t *testing.T) {
 		"pickled":    "adapter_model.safetensors: is missing; adapter_model.bin is a pickle, which is not read: save with safe_serialization=True",
 	} {
 		for range 2 { // the second time from memory
-			_, err := m.Acquire(t.Context(), name, 1)
+			_, err := m.Acquire(t.Context(), ask(name))
 			var unusable *lora.Error
 			if !errors.As(err, &unusable) || err.Error() != want {
 				t.Errorf("%s: %v, want %s", name, err, want)
 			}
 		}
 	}
-	if _, err := m.Acquire(t.Context(), "not-gguf", 1); err == nil {
+	if _, err := m.Acquire(t.Context(), ask("not-gguf")); err == nil {
 		t.Error("a file that is no GGUF passes")
 	}
 	for _, name := range []string{"nobody", "", "../a0", "a0/../a0", "bad,name", "/etc"} {
-		if _, err := m.Acquire(t.Context(), name, 1); !errors.Is(err, ErrUnknown) {
+		if _, err := m.Acquire(t.Context(), ask(name)); !errors.Is(err, ErrUnknown) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -253,17 +275,17 @@ func TestReplacedFilesAreANewVersion(t *testing.T) {
 	old := acquire(t, m, "a")
 	write(2, time.Second)
 	replaced := acquire(t, m, "a")
-	if replaced.Version == old.Version || replaced.Slot == old.Slot {
+	if replaced.Key == old.Key || replaced.Slot == old.Slot {
 		t.Errorf("old %+v, new %+v", old, replaced)
 	}
 	write(1, 2*time.Second)
-	if back := acquire(t, m, "a"); back.Version != old.Version || back.Slot != old.Slot {
+	if back := acquire(t, m, "a"); back.Key != old.Key || back.Slot != old.Slot {
 		t.Errorf("rolled back to %+v, it was %+v", back, old)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "a")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Acquire(t.Context(), "a", 1); err == nil {
+	if _, err := m.Acquire(t.Context(), ask("a")); err == nil {
 		t.Error("a removed adapter is served")
 	}
 }
@@ -273,7 +295,7 @@ func TestCloseEndsLoads(t *testing.T) {
 	m := manager(t, folder(1), e, time.Minute)
 	got := make(chan error)
 	go func() {
-		_, err := m.Acquire(context.Background(), "a0", 1)
+		_, err := m.Acquire(context.Background(), ask("a0"))
 		got <- err
 	}()
 	<-e.started
@@ -281,7 +303,7 @@ func TestCloseEndsLoads(t *testing.T) {
 	if err := <-got; !errors.Is(err, ErrClosed) {
 		t.Errorf("waiter got %v", err)
 	}
-	if _, err := m.Acquire(t.Context(), "a0", 1); !errors.Is(err, ErrClosed) {
+	if _, err := m.Acquire(t.Context(), ask("a0")); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -309,7 +331,7 @@ func TestRotation(t *testing.T) {
 		wg.Go(func() {
 			for i := range 60 {
 				name := fmt.Sprintf("a%d", (i*7+g*5)%12)
-				l, err := m.Acquire(t.Context(), name, 1)
+				l, err := m.Acquire(t.Context(), ask(name))
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 					return

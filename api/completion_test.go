@@ -2,6 +2,7 @@ package api
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -16,33 +17,52 @@ func with(members string) string {
 
 func defaults() CompletionRequest {
 	return CompletionRequest{
-		Model: "m", Prompts: []Prompt{{Text: "p"}}, AddSpecialTokens: true, MaxTokens: 16, Temperature: 1, TopP: 1, N: 1, Logprobs: -1,
+		Model: "m", Prompts: []Prompt{{Text: "p"}}, AddSpecialTokens: true, MaxTokens: 16, N: 1, Logprobs: -1,
+		Sampling: Sampling{Temperature: 1, TopP: 1, TypicalP: 1, RepetitionPenalty: 1},
 	}
 }
 
 func tokens(ids ...int32) Prompt { return Prompt{Tokens: ids} }
 
+// set is a request with defaults, changed.
+func set(change func(*CompletionRequest)) CompletionRequest {
+	r := defaults()
+	change(&r)
+	return r
+}
+
+// accepted is a table of members and what the request is with them.
+type accepted []struct {
+	name, members string
+	want          CompletionRequest
+}
+
+func (tests accepted) run(t *testing.T) {
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := DecodeCompletion([]byte(with(tt.members)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Seed = 0 // drawn
+			if !reflect.DeepEqual(*got, tt.want) {
+				t.Errorf("got  %+v\nwant %+v", *got, tt.want)
+			}
+		})
+	}
+}
+
 // What is accepted, and what the request is then.
 func TestAccepted(t *testing.T) {
-	set := func(change func(*CompletionRequest)) CompletionRequest {
-		r := defaults()
-		change(&r)
-		return r
-	}
 	prompts := func(p ...Prompt) CompletionRequest { return set(func(r *CompletionRequest) { r.Prompts = p }) }
 	stops := func(s ...string) CompletionRequest { return set(func(r *CompletionRequest) { r.Stop = s }) }
 	logprobs := func(k int) CompletionRequest { return set(func(r *CompletionRequest) { r.Logprobs = k }) }
-	lora := func(name string, scale float32) CompletionRequest {
-		return set(func(r *CompletionRequest) { r.LoRA = []LoRA{{name, scale}} })
-	}
+	lora := func(l ...LoRA) CompletionRequest { return set(func(r *CompletionRequest) { r.LoRA = l }) }
 	streamed := func(usage bool) CompletionRequest {
 		return set(func(r *CompletionRequest) { r.Stream, r.IncludeUsage = true, usage })
 	}
 	longest := strings.Repeat("x", MaxStopSize)
-	tests := []struct {
-		name, members string
-		want          CompletionRequest
-	}{
+	accepted{
 		{"defaults", ``, defaults()},
 		{"null is the default", `"max_tokens":null,"temperature":null,"top_p":null,"n":null,"seed":null,"user":null,"stop":null,"echo":null,
 			"logprobs":null,"stream":null,"stream_options":null,"lora":null,"add_special_tokens":null,"best_of":null,"suffix":null,
@@ -60,7 +80,7 @@ func TestAccepted(t *testing.T) {
 		{"list of texts", `"prompt":["a","b"]`, prompts(Prompt{Text: "a"}, Prompt{Text: "b"})},
 		{"tokens", `"prompt":[0, 2147483647]`, prompts(tokens(0, 2147483647))},
 		{"list of tokens", `"prompt":[[1,2],[3]]`, prompts(tokens(1, 2), tokens(3))},
-		{"257 tokens are one prompt", `"prompt":[` + strings.Repeat("7,", 256) + `7]`, prompts(tokens(repeat(7, 257)...))},
+		{"257 tokens are one prompt", `"prompt":[` + strings.Repeat("7,", 256) + `7]`, prompts(tokens(slices.Repeat([]int32{7}, 257)...))},
 		{"NUL", `"prompt":"a\u0000b"`, prompts(Prompt{Text: "a\x00b"})},
 		{"surrogate pair", `"prompt":"\ud83e\udd9c"`, prompts(Prompt{Text: "🦜"})},
 		{"U+FFFD itself", `"prompt":"\ufffd\uFFFD` + "\uFFFD" + `"`, prompts(Prompt{Text: "\uFFFD\uFFFD\uFFFD"})},
@@ -68,6 +88,7 @@ func TestAccepted(t *testing.T) {
 
 		{"stop string", `"stop":"END"`, stops("END")},
 		{"stop list", `"stop":["a","b","c","d","e"]`, stops("a", "b", "c", "d", "e")},
+		{"a stop with surrogates", `"stop":["\ud83e\udd9c"]`, stops("🦜")},
 		{"empty stops", `"stop":["","x"]`, stops("x")},
 		{"empty stop", `"stop":""`, defaults()},
 		{"no stops", `"stop":[]`, defaults()},
@@ -83,38 +104,19 @@ func TestAccepted(t *testing.T) {
 		{"null in stream_options without stream", `"stream_options":{"include_usage":null}`, defaults()},
 		{"continuous_usage_stats off", `"stream":true,"stream_options":{"continuous_usage_stats":false}`, streamed(false)},
 
-		{"lora", `"lora":[{"name":"a","scale":0.5}]`, lora("a", 0.5)},
-		{"lora without a scale", `"lora":[{"name":"a"}]`, lora("a", 1)},
-		{"lora with scale null", `"lora":[{"name":"a","scale":null,"other":true}]`, lora("a", 1)},
-		{"lora with limits", `"lora":[{"name":"a","scale":-16}]`, lora("a", -16)},
+		{"lora", `"lora":[{"name":"a","scale":0.5}]`, lora(LoRA{"a", -1, 0.5})},
+		{"lora without a scale", `"lora":[{"name":"a"}]`, lora(LoRA{"a", -1, 1})},
+		{"lora with scale null", `"lora":[{"name":"a","scale":null,"other":true}]`, lora(LoRA{"a", -1, 1})},
+		{"lora with limits", `"lora":[{"name":"a","scale":-16}]`, lora(LoRA{"a", -1, -16})},
+		{"lora by id", `"lora":[{"id":0,"scale":2},{"id":7,"name":""}]`, lora(LoRA{"", 0, 2}, LoRA{"", 7, 1})},
+		{"as many loras as may be", `"lora":[` + strings.Repeat(`{"name":"a"},`, MaxLoRAs-1) + `{"id":2147483647}]`,
+			lora(append(slices.Repeat([]LoRA{{"a", -1, 1}}, MaxLoRAs-1), LoRA{"", 1<<31 - 1, 1})...)},
 		{"lora empty", `"lora":[]`, defaults()},
 
-		{"neutral values", `"suffix":"","best_of":1,"logit_bias":{},"presence_penalty":0,"frequency_penalty":0.0,"top_k":-1,"min_p":0,
-			"typical_p":1.0,"repetition_penalty":1,"min_tokens":0,"ignore_eos":false,"stop_token_ids":[],"include_stop_str_in_output":false,
-			"skip_special_tokens":true,"return_token_ids":false,"grammar":"","response_format":{ "type": "text" },"structured_outputs":{ },
-			"truncate_prompt_tokens":-1,"allowed_token_ids":[ ],"bad_words":[],"use_beam_search":false`, defaults()},
+		{"neutral values", `"suffix":"","best_of":1,"skip_special_tokens":true,"return_token_ids":false,"return_tokens_as_token_ids":false,
+			"truncate_prompt_tokens":-1,"bad_words":[ ],"use_beam_search":false`, defaults()},
 		{"best_of as n", `"n":3,"best_of":3`, set(func(r *CompletionRequest) { r.N = 3 })},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := DecodeCompletion([]byte(with(tt.members)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got.Seed = 0 // drawn
-			if !reflect.DeepEqual(*got, tt.want) {
-				t.Errorf("got  %+v\nwant %+v", *got, tt.want)
-			}
-		})
-	}
-}
-
-func repeat(x int32, n int) []int32 {
-	out := make([]int32, n)
-	for i := range out {
-		out[i] = x
-	}
-	return out
+	}.run(t)
 }
 
 // A seed of 32 bits is kept; a larger one is folded, so that its high half counts.

@@ -18,6 +18,7 @@ const (
 	emptyArray = "empty_array"
 	tooMany    = "array_above_max_length"
 	unserved   = "unsupported_parameter"
+	badValue   = "invalid_value"
 )
 
 // refused checks a refusal as a client sees it.
@@ -33,13 +34,22 @@ func refused(t *testing.T, body, param, code string) {
 	if err.Status != http.StatusBadRequest || err.Type != TypeInvalidRequest || err.Param != param || err.Code != code {
 		t.Errorf("status %d, type %s, param %q, code %q; want 400, %s, %q, %q (%s)", err.Status, err.Type, err.Param, err.Code, TypeInvalidRequest, param, code, err.Message)
 	}
-	if err.Message == "" || len(err.Message) > 300 || err.RetryAfter != 0 {
+	if err.Message == "" || len(err.Message) > 400 || err.RetryAfter != 0 {
 		t.Errorf("message %q, retry after %s", err.Message, err.RetryAfter)
 	}
 }
 
+// refusals is a table of members and the refusal they meet.
+type refusals []struct{ members, param, code string }
+
+func (tests refusals) run(t *testing.T) {
+	for _, tt := range tests {
+		t.Run(name(tt.members), func(t *testing.T) { refused(t, with(tt.members), tt.param, tt.code) })
+	}
+}
+
 func TestRefusedValues(t *testing.T) {
-	tests := []struct{ members, param, code string }{
+	refusals{
 		{`"max_tokens":-1`, "max_tokens", below},
 		{`"max_tokens":2147483648`, "max_tokens", above},
 		{`"max_tokens":1e308`, "max_tokens", above},
@@ -101,13 +111,21 @@ func TestRefusedValues(t *testing.T) {
 		{`"stop":"` + strings.Repeat("x", MaxStopSize+1) + `"`, "stop", "string_above_max_length"},
 		{`"stop":["a",1]`, "stop", badType},
 		{`"stop":["a",null]`, "stop", badType},
+		{`"stop":"a` + "\xff" + `"`, "stop", badType},
+		{`"stop":["a","\ud83e"]`, "stop", badType},
 
 		{`"stream_options":{"include_usage":true}`, "stream_options", ""},
 		{`"stream":false,"stream_options":{"include_usage":false}`, "stream_options", ""},
 		{`"stream":true,"stream_options":{"include_usage":1}`, "stream_options", badType},
 		{`"stream":true,"stream_options":{"continuous_usage_stats":true}`, "stream_options", unserved},
 
-		{`"lora":[{"name":"a"},{"name":"b"}]`, "lora", tooMany},
+		{`"lora":[` + strings.Repeat(`{"name":"a"},`, MaxLoRAs) + `{"name":"b"}]`, "lora", tooMany},
+		{`"lora":[{"name":"a","id":0}]`, "lora", badValue},
+		{`"lora":[{"id":null}]`, "lora", missing},
+		{`"lora":[{"id":-1}]`, "lora", below},
+		{`"lora":[{"id":2147483648}]`, "lora", above},
+		{`"lora":[{"id":0.5}]`, "lora", badType},
+		{`"lora":[{"id":"0"}]`, "lora", badType},
 		{`"lora":[{}]`, "lora", missing},
 		{`"lora":[{"scale":1}]`, "lora", missing},
 		{`"lora":[{"name":null}]`, "lora", missing},
@@ -119,10 +137,7 @@ func TestRefusedValues(t *testing.T) {
 		{`"lora":[{"name":"a","scale":-1e308}]`, "lora", tooLittle},
 		{`"lora":["a"]`, "lora", badType},
 		{`"lora":[null]`, "lora", badType},
-	}
-	for _, tt := range tests {
-		t.Run(name(tt.members), func(t *testing.T) { refused(t, with(tt.members), tt.param, tt.code) })
-	}
+	}.run(t)
 }
 
 // name is a subtest's, short enough to read.
@@ -135,6 +150,10 @@ func TestWrongTypes(t *testing.T) {
 		"model": "string", "prompt": "string array", "max_tokens": "number", "temperature": "number", "top_p": "number", "n": "number",
 		"seed": "number", "user": "string", "stop": "string", "logprobs": "number", "echo": "boolean", "stream": "boolean",
 		"stream_options": "object", "add_special_tokens": "boolean", "lora": "",
+		"top_k": "number", "min_p": "number", "typical_p": "number", "repetition_penalty": "number", "presence_penalty": "number", "frequency_penalty": "number",
+		"logit_bias": "object", "min_tokens": "number", "ignore_eos": "boolean", "stop_token_ids": "array", "include_stop_str_in_output": "boolean",
+		"allowed_token_ids": "array", "cache_prompt": "boolean", "response_format": "object", "structured_outputs": "object", "grammar": "string",
+		"json_schema": "string object", "guided_json": "string object", "guided_regex": "string", "guided_choice": "array", "guided_grammar": "string",
 	}
 	for field, own := range fields {
 		for kind, v := range values {
@@ -155,13 +174,8 @@ func TestMissing(t *testing.T) {
 // A field that would change the answer is refused by name, never passed over.
 func TestUnsupported(t *testing.T) {
 	fields := map[string][]string{
-		"suffix": {`"x"`}, "best_of": {`2`, `1e0`}, "logit_bias": {`{"1":5}`}, "presence_penalty": {`0.5`, `-1`}, "frequency_penalty": {`2`},
-		"top_k": {`40`}, "min_p": {`0.1`}, "typical_p": {`0.9`, `0`}, "repetition_penalty": {`1.1`, `0`}, "min_tokens": {`1`}, "ignore_eos": {`true`},
-		"stop_token_ids": {`[1]`}, "include_stop_str_in_output": {`true`}, "skip_special_tokens": {`false`}, "return_token_ids": {`true`},
-		"return_tokens_as_token_ids": {`true`}, "grammar": {`"root ::= x"`}, "json_schema": {`{"type":"object"}`},
-		"response_format": {`{"type":"json_object"}`, `{"type":"json_schema","json_schema":{}}`}, "structured_outputs": {`{"regex":"a"}`},
-		"guided_json": {`{"a":1}`}, "guided_regex": {`"a"`}, "guided_choice": {`["a"]`}, "guided_grammar": {`"g"`}, "prompt_logprobs": {`1`, `0`},
-		"truncate_prompt_tokens": {`8`}, "allowed_token_ids": {`[1]`}, "bad_words": {`["a"]`}, "use_beam_search": {`true`}, "prompt_embeds": {`"AAAA"`},
+		"suffix": {`"x"`}, "best_of": {`2`, `1e0`}, "skip_special_tokens": {`false`}, "return_token_ids": {`true`}, "return_tokens_as_token_ids": {`true`},
+		"prompt_logprobs": {`1`, `0`}, "truncate_prompt_tokens": {`8`}, "bad_words": {`["a"]`}, "use_beam_search": {`true`}, "prompt_embeds": {`"AAAA"`},
 	}
 	for field := range unsupported {
 		if fields[field] == nil {
@@ -234,13 +248,16 @@ func TestMessagesDoNotRepeatInput(t *testing.T) {
 		string(long), `{` + string(long), `{"n":` + string(long) + `}`, with(`"n":` + string(long)), with(`"n":` + digits), with(`"seed":` + digits), with(`"seed":` + string(long)),
 		with(`"prompt":[` + digits + `]`), with(`"prompt":[` + string(long) + `,5]`), with(`"stop":` + string(long)), with(`"stop":{` + string(long) + `:1}`),
 		with(`"suffix":` + string(long)), with(`"lora":` + string(long)), with(`"lora":[{"name":"a","scale":` + digits + `}]`), with(`"stream_options":` + string(long)),
+		with(`"logit_bias":{` + string(long) + `:1}`), with(`"logit_bias":{"` + digits + `":1}`), with(`"logit_bias":{"5":` + digits + `}`), with(`"stop_token_ids":[` + digits + `]`),
+		with(`"structured_outputs":{` + string(long) + `:1}`), with(`"response_format":{"type":` + string(long) + `}`), with(`"grammar":` + string(long)),
+		with(`"json_schema":` + string(long)), with(`"guided_regex":"(` + strings.Repeat("Z", 5000) + `"`),
 	} {
 		_, err := DecodeCompletion([]byte(body))
 		if err == nil {
 			t.Errorf("%.80s: accepted", body)
 			continue
 		}
-		if n := strings.Count(err.Message, "Z") + strings.Count(err.Message, "7"); n > 20 {
+		if n := strings.Count(err.Message, "Z") + strings.Count(err.Message, "7"); n > 64 {
 			t.Errorf("%.80s: %d bytes of it are in the message %q", body, n, err.Message)
 		}
 	}

@@ -89,9 +89,16 @@ func (m *models) openBase(c config.Model, folder fs.FS, loadTimeout time.Duratio
 		cacheType = &f32
 	}
 	start := time.Now()
+	rank := c.MaxRank
+	if rank == 0 && c.Slots >= 0 {
+		largest := catalog.LargestRank()
+		rank = adapters.PoolRank(largest)
+		slog.Info("the pool's rank follows the adapters", "model", c.Name, "largest", largest, "rank", rank)
+	}
 	e, err := engine.New(engine.Params{
-		Path: c.Path, Context: c.Context, Sequences: c.Sequences, CacheTokens: c.CacheTokens, Threads: c.Threads, GPULayers: c.GPULayers,
-		CacheType: cacheType, Slots: c.Slots, Rank: c.MaxRank, Targets: c.Targets,
+		Path: c.Path, Context: c.Context, Sequences: c.Sequences, CacheTokens: c.CacheTokens, Queue: c.Queue, QueueTokens: c.QueueTokens,
+		StepTokens: c.StepTokens, Stretch: c.Stretch, Threads: c.Threads, GPULayers: c.GPULayers,
+		CacheType: cacheType, Slots: c.Slots, Rank: rank, Targets: c.Targets,
 	})
 	if err != nil {
 		return err

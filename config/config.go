@@ -54,11 +54,15 @@ type Model struct {
 	Context     int
 	Sequences   int
 	CacheTokens int `mapstructure:"cache_tokens"`
+	Queue       int
+	QueueTokens int     `mapstructure:"queue_tokens"`
+	StepTokens  int     `mapstructure:"step_tokens"`
+	Stretch     float64 `mapstructure:"prompt_stretch"`
 	Threads     int
 	GPULayers   int    `mapstructure:"gpu_layers"`
 	KVCacheType string `mapstructure:"kv_cache_type"`
 	Slots       int
-	MaxRank     int      `mapstructure:"max_rank"`
+	MaxRank     int      `mapstructure:"max_rank"` // 0: follows the adapters found at start
 	Targets     []string // matrices that adapters may change
 	AdaptersDir string   `mapstructure:"adapters_dir"`
 }
@@ -183,11 +187,15 @@ func (m *Model) validate(key string, bad func(key, format string, args ...any)) 
 		value, low, high int
 	}{
 		{"context", m.Context, 0, 1 << 22}, {"sequences", m.Sequences, 0, 256}, {"cache_tokens", m.CacheTokens, 0, 1 << 26},
+		{"queue", m.Queue, 0, 1 << 20}, {"queue_tokens", m.QueueTokens, 0, 1 << 30}, {"step_tokens", m.StepTokens, 0, 1 << 16},
 		{"threads", m.Threads, 0, 1024}, {"gpu_layers", m.GPULayers, -1, 1 << 16}, {"slots", m.Slots, -1, 1024}, {"max_rank", m.MaxRank, 0, 512},
 	} {
 		if n.value < n.low || n.value > n.high {
 			bad(key+"."+n.name, "%d is not between %d and %d", n.value, n.low, n.high)
 		}
+	}
+	if m.Stretch != 0 && !(m.Stretch >= 1.1 && m.Stretch <= 100) {
+		bad(key+".prompt_stretch", "%v is not between 1.1 and 100", m.Stretch)
 	}
 	if types := []string{"", "f16", "f32"}; !slices.Contains(types, m.KVCacheType) {
 		bad(key+".kv_cache_type", "%q is none of f16, f32", m.KVCacheType)

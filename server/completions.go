@@ -4,13 +4,13 @@ import (
 	"net/http"
 	"time"
 
-	"lorikeet/adapters"
 	"lorikeet/api"
 	"lorikeet/api/sse"
 	"lorikeet/backend"
 )
 
-// adapterHeader tells which adapter version has answered: name@digest.
+// adapterHeader tells which adapter versions have answered: name@digest, separated by
+// commas.
 const adapterHeader = "X-Lorikeet-Adapter"
 
 // completions answers POST /v1/completions.
@@ -47,8 +47,8 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.finish() // before the lease is released
 	c.echo(t.base.Engine)
-	if t.lease != nil {
-		w.Header().Set(adapterHeader, t.lease.Name+"@"+adapters.Short(t.lease.Version))
+	if names := t.adapters(); names != "" {
+		w.Header().Set(adapterHeader, names)
 	}
 	if req.Stream {
 		c.stream(w, r, g)
@@ -83,22 +83,23 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 		},
 	}
 	engine := t.base.Engine
+	if err := checkVocabulary(engine, req); err != nil {
+		return nil, err
+	}
+	common := template(req)
 	for _, p := range req.Prompts {
 		tokens, err := promptTokens(engine, p, req.AddSpecialTokens)
 		if err != nil {
 			return nil, err
 		}
 		c.usage.PromptTokens += len(tokens)
+		r := common
+		r.Prompt = tokens
+		t.place(&r)
 		for j := range req.N {
-			c.requests = append(c.requests, &backend.Request{
-				Prompt:         tokens,
-				Slot:           t.slot(),
-				MaxTokens:      req.MaxTokens,
-				Sampling:       backend.Sampling{Temperature: req.Temperature, TopP: req.TopP, Seed: req.Seed + uint32(j)},
-				Stop:           req.Stop,
-				Logprobs:       req.Logprobs,
-				PromptLogprobs: req.Echo && req.Logprobs >= 0,
-			})
+			own := r
+			own.Sampling.Seed += uint32(j)
+			c.requests = append(c.requests, &own)
 			ch := &choice{index: len(c.choices)}
 			if req.Logprobs >= 0 {
 				ch.logprobs = &logprobList{engine: engine}
@@ -125,24 +126,6 @@ func (c *completion) echo(e backend.Engine) {
 			ch.echo = text
 		}
 	}
-}
-
-// promptTokens checks what only the engine can tell.
-func promptTokens(e backend.Engine, p api.Prompt, addSpecial bool) ([]backend.Token, error) {
-	if p.Tokens == nil {
-		tokens, err := e.Tokenize(p.Text, addSpecial)
-		if err == nil && len(tokens) == 0 {
-			return nil, api.Invalid("prompt", "empty_array", "Invalid 'prompt': it has no tokens.")
-		}
-		return tokens, err
-	}
-	vocabulary := e.Info().Vocabulary
-	for i, t := range p.Tokens {
-		if int(t) >= vocabulary {
-			return nil, api.Invalid("prompt", "invalid_token_id", "Invalid 'prompt': token id %d (element %d) is outside the vocabulary of %d.", t, i, vocabulary)
-		}
-	}
-	return p.Tokens, nil
 }
 
 func textOf(e backend.Engine, tokens []backend.Token) string {
@@ -207,6 +190,9 @@ func (c *completion) stream(w http.ResponseWriter, r *http.Request, g *generatio
 func (c *completion) piece(ev choiceEvent) api.Choice {
 	if ev.Finish != "" {
 		c.usage.CompletionTokens += ev.Generated
+		if ev.index%c.req.N == 0 { // a prompt counts once, as its first choice met it
+			c.usage.PromptTokensDetails.CachedTokens += ev.Cached
+		}
 	}
 	return c.choices[ev.index].piece(ev.Event)
 }

@@ -20,9 +20,11 @@ import (
 // clients see.
 func apiError(err error, model string) *api.Error {
 	var (
-		known   *api.Error
-		tooLong *backend.ContextLengthError
-		adapter *lora.Error
+		known       *api.Error
+		tooLong     *backend.ContextLengthError
+		grammar     *backend.GrammarError
+		adapter     *lora.Error
+		combination *adapters.CombinationError
 	)
 	switch {
 	case errors.As(err, &known):
@@ -31,6 +33,12 @@ func apiError(err error, model string) *api.Error {
 		return api.Invalid("prompt", "context_length_exceeded",
 			"This model's maximum context length is %d tokens, however you requested %d tokens (%d in your prompt; %d for the completion). Please reduce your prompt; or completion length.",
 			tooLong.Limit, tooLong.Prompt+tooLong.Max, tooLong.Prompt, tooLong.Max)
+	case errors.As(err, &grammar):
+		return api.Invalid("grammar", "invalid_grammar", "The grammar that the answer is to follow can't be used: %s", grammar.Reason)
+	case errors.Is(err, backend.ErrGrammar):
+		return api.Invalid("grammar", "grammar_too_complex", "The grammar that the answer is to follow can't be followed: it is too ambiguous, or other fields exclude what it allows.")
+	case errors.As(err, &combination):
+		return api.Invalid("lora", "invalid_value", "Invalid 'lora': %s.", combination.Error())
 	case errors.As(err, &adapter):
 		return api.Invalid("model", "adapter_unusable", "The adapter of model %q can't be used: %s", model, adapter.Error())
 	case errors.Is(err, adapters.ErrUnknown):

@@ -100,6 +100,8 @@ func TestEngineErrors(t *testing.T) {
 		{"queue full", backend.ErrQueueFull, 429, "rate_limit_exceeded", "rate_limit_exceeded", "1"},
 		{"closed", fmt.Errorf("submit: %w", backend.ErrClosed), 503, "server_error", "shutting_down", "5"},
 		{"too long", &backend.ContextLengthError{Limit: 8, Prompt: 7, Max: 2}, 400, "invalid_request_error", "context_length_exceeded", ""},
+		{"grammar", &backend.GrammarError{Reason: "r"}, 400, "invalid_request_error", "invalid_grammar", ""},
+		{"grammar, too ambiguous", fmt.Errorf("step: %w", backend.ErrGrammar), 400, "invalid_request_error", "grammar_too_complex", ""},
 		{"decode", fmt.Errorf("step: /secret/model.gguf: %w", backend.ErrDecode), 500, "server_error", "", ""},
 		{"no such slot", backend.ErrSlotRange, 500, "server_error", "", ""},
 		{"slow reader", backend.ErrSlowReader, 408, "invalid_request_error", "slow_reader", ""},

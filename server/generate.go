@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"lorikeet/adapters"
@@ -16,25 +17,19 @@ type target struct {
 	lease *adapters.Lease // nil for the base itself
 }
 
-// resolve finds the model and takes a lease on its adapter.
+// resolve finds the model and takes a lease on its adapters.
 func (s *Server) resolve(ctx context.Context, model string, loras []api.LoRA) (*target, *api.Error) {
 	base, adapter, ok := s.opts.Registry.Resolve(model)
 	if !ok {
 		return nil, api.ModelNotFound(model)
 	}
-	scale := float32(1)
-	for _, l := range loras {
-		if adapter != "" && adapter != l.Name {
-			return nil, api.Invalid("lora", "invalid_value", "Invalid 'lora': the model already names an adapter; name the same one, or the base.")
-		}
-		if !base.Adapters.Has(l.Name) {
-			return nil, api.Invalid("lora", "adapter_not_found", "Invalid 'lora': the base %q has no adapter of that name.", base.Name)
-		}
-		adapter, scale = l.Name, l.Scale
+	refs, apiErr := references(base, adapter, loras)
+	if apiErr != nil {
+		return nil, apiErr
 	}
 	t := &target{base: base}
-	if adapter != "" {
-		lease, err := base.Adapters.Acquire(ctx, adapter, scale)
+	if len(refs) > 0 {
+		lease, err := base.Adapters.Acquire(ctx, refs)
 		if err != nil {
 			return nil, apiError(err, model)
 		}
@@ -43,26 +38,69 @@ func (s *Server) resolve(ctx context.Context, model string, loras []api.LoRA) (*
 	return t, nil
 }
 
+// references lists the adapters that a request is for: that of its model's name, or
+// those of its lora field.
+func references(base *adapters.Base, adapter string, loras []api.LoRA) ([]adapters.Ref, *api.Error) {
+	if adapter != "" && len(loras) == 0 {
+		return []adapters.Ref{{Name: adapter, Scale: 1}}, nil
+	}
+	var refs []adapters.Ref
+	for _, l := range loras {
+		if l.ID >= 0 {
+			name, ok := base.Adapters.NameOf(l.ID)
+			if !ok {
+				return nil, api.Invalid("lora", "adapter_not_found", "Invalid 'lora': the base %q has no adapter of id %d.", base.Name, l.ID)
+			}
+			l.Name = name
+		}
+		if adapter != "" && adapter != l.Name {
+			return nil, api.Invalid("lora", "invalid_value", "Invalid 'lora': the model already names an adapter; name the same one, or the base.")
+		}
+		if !base.Adapters.Has(l.Name) {
+			return nil, api.Invalid("lora", "adapter_not_found", "Invalid 'lora': the base %q has no adapter of that name.", base.Name)
+		}
+		refs = append(refs, adapters.Ref{Name: l.Name, Scale: l.Scale})
+	}
+	return refs, nil
+}
+
 func (t *target) release() {
 	if t.lease != nil {
 		t.lease.Release()
 	}
 }
 
-func (t *target) slot() int {
+// place tells a request which weights it uses, from which token of its prompt on.
+func (t *target) place(r *backend.Request) {
 	if t.lease == nil {
-		return 0
+		return
 	}
-	return t.lease.Slot
+	if from, active := t.lease.From(r.Prompt); active {
+		r.Slot, r.SlotFrom, r.Version = t.lease.Slot, from, t.lease.Key
+	}
 }
 
 // fingerprint identifies the weights that answer.
 func (t *target) fingerprint() string {
 	fp := "fp_" + t.base.Engine.Info().Fingerprint
 	if t.lease != nil {
-		fp += "_" + adapters.Short(t.lease.Version)
+		for _, p := range t.lease.Parts {
+			fp += "_" + adapters.Short(p.Version)
+		}
 	}
 	return fp
+}
+
+// adapters names the adapter versions that answer, as a response header does.
+func (t *target) adapters() string {
+	if t.lease == nil {
+		return ""
+	}
+	var names []string
+	for _, p := range t.lease.Parts {
+		names = append(names, p.Name+"@"+adapters.Short(p.Version))
+	}
+	return strings.Join(names, ", ")
 }
 
 // choiceEvent is an event of one of a request's choices.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,7 +67,7 @@ var exchanges = []exchange{
 	{name: "not-an-object", body: `["abc"]`},
 	{name: "wrong-type", body: `{"model":"lab/fake","prompt":"abc","max_tokens":"8"}`},
 	{name: "out-of-range", body: `{"model":"lab/fake","prompt":"abc","temperature":2.5}`},
-	{name: "unsupported", body: `{"model":"lab/fake","prompt":"abc","logit_bias":{"5":1}}`},
+	{name: "unsupported", body: `{"model":"lab/fake","prompt":"abc","suffix":"d"}`},
 	{name: "outside-vocabulary", body: `{"model":"lab/fake","prompt":[1,258]}`},
 	{name: "prompt-without-tokens", body: `{"model":"lab/fake","prompt":"","add_special_tokens":false}`},
 	{name: "context-length", body: `{"model":"lab/fake","prompt":"abc","max_tokens":253}`},
@@ -84,7 +85,7 @@ const maxBody = 1 << 10
 func TestTranscripts(t *testing.T) {
 	s := start(t, fake.New(256, 4), loadTimeout, Options{MaxBodyBytes: maxBody, Version: "test"})
 	seen := map[string]bool{}
-	for _, x := range exchanges {
+	for _, x := range slices.Concat(exchanges, fieldExchanges) {
 		seen[x.name+".txt"] = true
 		t.Run(x.name, func(t *testing.T) {
 			file := filepath.Join("testdata", x.name+".txt")

@@ -32,13 +32,15 @@ func TestMain(m *testing.M) {
 // base is the name of the served base; the slash is what clients encode or not.
 const base = "lab/fake"
 
-// folder holds four adapters that fit the fake's pool and one whose q_proj has too
-// few columns. The ranks differ.
+// folder holds four adapters that fit the fake's pool, an activated one that "!"
+// invokes, and one whose q_proj has too few columns. The ranks differ.
 func folder() fstest.MapFS {
 	f := fstest.MapFS{}
 	for i, name := range []string{"red", "green", "blue", "gold"} {
 		addAdapter(f, name, 1<<i, 8)
 	}
+	addAdapter(f, "spell", 3, 8)
+	f["spell/"+peft.ConfigFile].Data = []byte(`{"peft_type":"LORA","r":3,"lora_alpha":6,"alora_invocation_tokens":[33]}`)
 	addAdapter(f, "broken", 2, 7)
 	return f
 }

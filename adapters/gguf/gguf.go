@@ -47,8 +47,48 @@ func Read(fsys fs.FS, name string, limit int64) (*lora.Adapter, error) {
 	return a, nil
 }
 
+// headSizes are how much of a file Rank reads, one after the other, until it has the
+// whole header. Those of nearly all adapters fit the first.
+var headSizes = []int64{64 << 10, 4 << 20}
+
+// Rank is the largest rank that the header of an adapter file tells. The rest of the
+// file is neither read nor checked.
+func Rank(fsys fs.FS, name string) (rank uint64, err error) {
+	for _, n := range headSizes {
+		var data []byte
+		if data, err = lora.ReadHead(fsys, name, n); err != nil {
+			return 0, err
+		}
+		var h *header
+		if h, err = parseHeader(data); err != nil {
+			continue
+		}
+		for _, t := range h.infos {
+			if _, which, ok := cutSuffix(t.name); ok && which == 'a' && len(t.dims) == 2 {
+				rank = max(rank, t.dims[1])
+			}
+		}
+		return rank, nil
+	}
+	return 0, err
+}
+
 // Parse reads an adapter. File and Digest are left empty.
 func Parse(data []byte) (*lora.Adapter, error) {
+	h, err := parseHeader(data)
+	if err != nil {
+		return nil, err
+	}
+	return h.adapter(data)
+}
+
+type header struct {
+	meta  map[string]any
+	infos []tensorInfo
+	start uint64 // of the tensors' data
+}
+
+func parseHeader(data []byte) (*header, error) {
 	r := &reader{data: data}
 	if string(r.bytes(4)) != "GGUF" {
 		return nil, fmt.Errorf("not a GGUF file")
@@ -60,24 +100,24 @@ func Parse(data []byte) (*lora.Adapter, error) {
 	if nTensors > MaxEntries || nKV > MaxEntries {
 		return nil, fmt.Errorf("%d tensors and %d metadata keys (limit %d)", nTensors, nKV, MaxEntries)
 	}
-	meta := r.metadata(int(nKV))
-	infos := r.tensorInfos(int(nTensors))
+	h := &header{meta: r.metadata(int(nKV)), infos: r.tensorInfos(int(nTensors))}
 	if r.err != nil {
 		return nil, r.err
 	}
 	align := uint64(32)
-	if v, ok := meta["general.alignment"]; ok {
+	if v, ok := h.meta["general.alignment"]; ok {
 		a, _ := v.(uint64)
 		if a == 0 || a > 1<<20 || a&(a-1) != 0 {
 			return nil, fmt.Errorf("general.alignment is %v, not a power of two", v)
 		}
 		align = a
 	}
-	start := (uint64(r.at) + align - 1) &^ (align - 1)
-	return adapter(meta, infos, data, start)
+	h.start = (uint64(r.at) + align - 1) &^ (align - 1)
+	return h, nil
 }
 
-func adapter(meta map[string]any, infos []tensorInfo, data []byte, start uint64) (*lora.Adapter, error) {
+func (h *header) adapter(data []byte) (*lora.Adapter, error) {
+	meta := h.meta
 	a := &lora.Adapter{}
 	a.Architecture, _ = meta["general.architecture"].(string)
 	if t, _ := meta["general.type"].(string); t != "adapter" {
@@ -86,20 +126,28 @@ func adapter(meta map[string]any, infos []tensorInfo, data []byte, start uint64)
 	if t, _ := meta["adapter.type"].(string); t != "lora" {
 		return nil, fmt.Errorf("adapter.type %.20q is not served (lora is)", t)
 	}
-	if _, ok := meta["adapter.alora.invocation_tokens"]; ok {
-		return nil, fmt.Errorf("adapter.alora.invocation_tokens: activated LoRA is not served")
+	if v, ok := meta[invocationKey]; ok {
+		list, ok := v.(numbers)
+		tokens := list.int32s(lora.MaxInvocation + 1) // one too many is enough to refuse
+		if !ok || tokens == nil {
+			return nil, fmt.Errorf("%s is not an array of 32-bit integers", invocationKey)
+		}
+		var err error
+		if a.Invocation, err = lora.Invocation(tokens); err != nil {
+			return nil, fmt.Errorf("%s: %w", invocationKey, err)
+		}
 	}
 	alpha, ok := meta["adapter.lora.alpha"].(float64)
 	if _, given := meta["adapter.lora.alpha"]; given && !ok {
 		return nil, fmt.Errorf("adapter.lora.alpha is not a float")
 	}
 	index := map[string]int{}
-	for _, t := range infos {
+	for _, t := range h.infos {
 		weight, which, ok := cutSuffix(t.name)
 		if !ok {
 			return nil, &lora.Error{Tensor: t.name, Reason: "not a tensor of a LoRA"}
 		}
-		m, err := t.matrix(data, start)
+		m, err := t.matrix(data, h.start)
 		if err != nil {
 			return nil, &lora.Error{Tensor: t.name, Reason: err.Error()}
 		}
@@ -133,6 +181,8 @@ func adapter(meta map[string]any, infos []tensorInfo, data []byte, start uint64)
 	}
 	return a, nil
 }
+
+const invocationKey = "adapter.alora.invocation_tokens"
 
 func cutSuffix(name string) (weight string, which byte, ok bool) {
 	for _, s := range []string{".lora_a", ".lora_b"} {
@@ -230,14 +280,39 @@ func (r *reader) metadata(n int) map[string]any {
 var fixed = map[uint32]uint64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 const (
+	typeUint32  = 4
+	typeInt32   = 5
 	typeFloat32 = 6
 	typeString  = 8
 	typeArray   = 9
 	typeFloat64 = 12
 )
 
-// value reads one metadata value: float64, string, or uint64 for all integers;
-// arrays are passed over.
+// numbers is a metadata array of elements of fixed size.
+type numbers struct {
+	of   uint32
+	data []byte
+}
+
+// int32s returns the first n elements if they are of 32 bits, else nil.
+func (a numbers) int32s(n int) []int64 {
+	if a.of != typeUint32 && a.of != typeInt32 {
+		return nil
+	}
+	out := []int64{}
+	for b := a.data; len(b) > 0 && len(out) < n; b = b[4:] {
+		v := binary.LittleEndian.Uint32(b)
+		if a.of == typeInt32 {
+			out = append(out, int64(int32(v)))
+		} else {
+			out = append(out, int64(v))
+		}
+	}
+	return out
+}
+
+// value reads one metadata value: float64, string, uint64 for all integers, or numbers;
+// arrays of strings are passed over.
 func (r *reader) value(typ uint32, inArray bool) any {
 	switch typ {
 	case typeFloat32:
@@ -258,8 +333,7 @@ func (r *reader) value(typ uint32, inArray bool) any {
 				r.fail("an array of %d elements", n)
 				return nil
 			}
-			r.bytes(n * size)
-			return nil
+			return numbers{of, r.bytes(n * size)}
 		}
 		for ; n > 0 && r.err == nil; n-- { // each takes at least 8 bytes, so the file's end ends it
 			r.value(of, true)

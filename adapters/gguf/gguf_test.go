@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"lorikeet/adapters/lora"
+	"lorikeet/backend"
 )
 
 var le = binary.LittleEndian
@@ -156,9 +158,22 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestInvocation(t *testing.T) {
+	for _, of := range []uint32{4, 5} {
+		f := valid()
+		f.kvs = append(f.kvs, kv("adapter.alora.invocation_tokens", 9, array(of, 3, u32(7), u32(0), u32(math.MaxInt32))))
+		b, _ := f.bytes()
+		a, err := Parse(b)
+		if err != nil || !slices.Equal(a.Invocation, []backend.Token{7, 0, math.MaxInt32}) {
+			t.Errorf("type %d: %+v, %v", of, a, err)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	meta := func(entries ...[]byte) func(*file) { return func(f *file) { f.kvs = append(f.kvs, entries...) } }
 	first := func(change func(*tensor)) func(*file) { return func(f *file) { change(&f.tensors[0]) } }
+	invocation := func(value []byte) func(*file) { return meta(kv("adapter.alora.invocation_tokens", 9, value)) }
 	const q = "blk.0.attn_q.weight.lora_a"
 	tests := []struct {
 		name   string
@@ -200,7 +215,13 @@ func TestRefusals(t *testing.T) {
 		{"control vector", func(f *file) { f.kvs[2] = kv("adapter.type", 8, str("control")) }, "", `adapter.type "control" is not served`},
 		{"alpha is an integer", func(f *file) { f.kvs[3] = kv("adapter.lora.alpha", 4, u32(16)) }, "", "adapter.lora.alpha is not a float"},
 		{"alpha is an array", func(f *file) { f.kvs[3] = kv("adapter.lora.alpha", 9, array(6, 1, f32(16))) }, "", "adapter.lora.alpha is not a float"},
-		{"aLoRA", meta(kv("adapter.alora.invocation_tokens", 9, array(4, 1, u32(7)))), "", "activated LoRA is not served"},
+		{"no invocation tokens", invocation(array(4, 0)), "", "adapter.alora.invocation_tokens: not 1 to 64 tokens"},
+		{"too many invocation tokens", invocation(array(4, 1000, make([]byte, 4000))), "", "adapter.alora.invocation_tokens: not 1 to 64 tokens"},
+		{"negative invocation token", invocation(array(5, 1, u32(1<<31))), "", "adapter.alora.invocation_tokens: -2147483648 is no token"},
+		{"too large an invocation token", invocation(array(4, 1, u32(1<<31))), "", "adapter.alora.invocation_tokens: 2147483648 is no token"},
+		{"invocation tokens of 64 bits", invocation(array(10, 1, u64(1))), "", "adapter.alora.invocation_tokens is not an array of 32-bit integers"},
+		{"invocation tokens in a text", meta(kv("adapter.alora.invocation_tokens", 8, str("x"))), "", "adapter.alora.invocation_tokens is not an array of 32-bit integers"},
+		{"invocation texts", invocation(array(8, 1, str("x"))), "", "adapter.alora.invocation_tokens is not an array of 32-bit integers"},
 
 		{"no lora_a", func(f *file) { f.tensors = f.tensors[1:] }, "blk.0.attn_q.weight.lora_b", "its lora_a is missing"},
 		{"no lora_b", func(f *file) { f.tensors = f.tensors[:3] }, q, "its lora_b is missing"},

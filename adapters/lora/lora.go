@@ -1,9 +1,9 @@
 // Package lora is an adapter as its files tell it, before it is laid out for a
 // pool: pairs of low-rank matrices, by the names of the base's weights.
 //
-// Readers (adapters/peft, adapters/gguf) produce an [Adapter]; [Adapter.Image]
-// turns it into the slot image that backend.Pool describes. The matrices are
-// views of the reader's bytes: nothing is copied before the image.
+// Readers (adapters/peft, adapters/gguf) produce an [Adapter]; [Image] turns one, or
+// several together, into the slot image that backend.Pool describes. The matrices
+// are views of the reader's bytes: nothing is copied before the image.
 package lora
 
 import (
@@ -63,21 +63,39 @@ type Adapter struct {
 	Architecture string // of the base; empty if the files do not tell
 	Digest       string // SHA-256 over the files' content, hex
 	Pairs        []Pair
+	// Invocation is set for an activated LoRA: the tokens from which on it was trained
+	// to be used.
+	Invocation []backend.Token
 }
 
-// Rank is the largest rank of the adapter's pairs.
-func (a *Adapter) Rank() int {
-	r := 0
-	for i := range a.Pairs {
-		r = max(r, a.Pairs[i].Rank())
+// MaxInvocation is the largest number of invocation tokens.
+const MaxInvocation = 64
+
+// Invocation checks what a file says are invocation tokens.
+func Invocation(tokens []int64) ([]backend.Token, error) {
+	if len(tokens) == 0 || len(tokens) > MaxInvocation {
+		return nil, fmt.Errorf("not 1 to %d tokens", MaxInvocation)
 	}
-	return r
+	out := make([]backend.Token, len(tokens))
+	for i, t := range tokens {
+		if t < 0 || t > math.MaxInt32 {
+			return nil, fmt.Errorf("%d is no token", t)
+		}
+		out[i] = backend.Token(t)
+	}
+	return out, nil
+}
+
+// Scaled is an adapter at a multiple of its strength.
+type Scaled struct {
+	*Adapter
+	Scale float32
 }
 
 // Error is an adapter that can't be served. Its text names the file, the tensor
 // if one is to blame, and the reason.
 type Error struct {
-	File   string // within the adapter, never a path of the server
+	File   string // within the adapter, never a path of the server; after the adapter's name where several are asked for
 	Tensor string
 	Reason string
 }
@@ -90,31 +108,62 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: tensor %.200q: %.400s", e.File, e.Tensor, e.Reason)
 }
 
-// Image lays the adapter out for a slot of the pool, its strength multiplied by
-// scale. The adapter must have passed Check. Errors are *Error.
-func (a *Adapter) Image(m *backend.ModelInfo, scale float32) ([]byte, error) {
-	byWeight := make(map[string]*Pair, len(a.Pairs))
-	for i := range a.Pairs {
-		byWeight[a.Pairs[i].Weight] = &a.Pairs[i]
+// Image lays adapters out for one slot of the pool: their ranks lie side by side, so
+// that their changes to the base add up. They must have passed Check and
+// CheckTogether. Errors are *Error.
+func Image(m *backend.ModelInfo, adapters []Scaled) ([]byte, error) {
+	byWeight := map[string][]scaledPair{}
+	for _, a := range adapters {
+		for i := range a.Pairs {
+			p := &a.Pairs[i]
+			byWeight[p.Weight] = append(byWeight[p.Weight], scaledPair{p, a})
+		}
 	}
 	image := make([]byte, m.Pool.ImageSize())
 	rest := image
 	for _, w := range m.Pool.Weights {
 		n := m.Pool.ImageBytes(w)
-		if p := byWeight[w.Name]; p != nil {
-			if bad := p.lay(rest[:n], &m.Pool, scale); bad != nil {
-				return nil, &Error{a.File, bad.Name, "holds a value that is not finite in the pool's " + m.Pool.Type.String()}
+		rank := 0
+		for _, p := range byWeight[w.Name] {
+			if bad := p.lay(rest[:n], &m.Pool, rank, p.of.Scale); bad != nil {
+				return nil, &Error{p.of.File, bad.Name, "holds a value that is not finite in the pool's " + m.Pool.Type.String()}
 			}
+			rank += p.Rank()
 		}
 		rest = rest[n:]
 	}
 	return image, nil
 }
 
+type scaledPair struct {
+	*Pair
+	of Scaled
+}
+
+// CheckTogether tells whether adapters that passed Check fit one slot of the pool.
+// Errors are *Error.
+func CheckTogether(m *backend.ModelInfo, adapters []Scaled) error {
+	ranks := map[string]int{}
+	for _, a := range adapters {
+		for i := range a.Pairs {
+			p := &a.Pairs[i]
+			if ranks[p.Weight] += p.Rank(); ranks[p.Weight] > m.Pool.Rank {
+				return &Error{a.File, p.A.Name, fmt.Sprintf("rank %d together with the request's other adapters is over the pool's %d (raise max_rank of the base)", ranks[p.Weight], m.Pool.Rank)}
+			}
+		}
+	}
+	return nil
+}
+
 // Check tells whether the adapter fits the base and its pool. Errors are *Error.
 func (a *Adapter) Check(m *backend.ModelInfo) error {
 	if a.Architecture != "" && a.Architecture != m.Architecture {
 		return &Error{File: a.File, Reason: fmt.Sprintf("made for a base of architecture %q; this base is %q", a.Architecture, m.Architecture)}
+	}
+	for _, t := range a.Invocation {
+		if int(t) >= m.Vocabulary {
+			return &Error{File: a.File, Reason: fmt.Sprintf("invocation token %d is outside the base's vocabulary of %d", t, m.Vocabulary)}
+		}
 	}
 	weights := make(map[string]backend.Weight, len(m.Pool.Weights))
 	for _, w := range m.Pool.Weights {
@@ -146,15 +195,16 @@ func (a *Adapter) Check(m *backend.ModelInfo) error {
 	return nil
 }
 
-// lay writes A, padded with rows of zeros, and Scale·scale·B, its rows padded with
-// zeros, to dst, which holds zeros. It returns the matrix that holds a value which
-// the pool can't, or nil.
-func (p *Pair) lay(dst []byte, pool *backend.Pool, scale float32) *Matrix {
+// lay writes A to the rows from rank on of A in dst, and Scale·scale·B to the columns
+// from rank on of B. dst holds zeros there. It returns the matrix that holds a value
+// which the pool can't, or nil.
+func (p *Pair) lay(dst []byte, pool *backend.Pool, rank int, scale float32) *Matrix {
 	size := pool.Type.Size()
 	put := putter(pool.Type)
 	get := p.A.Type.getter()
+	a := dst[rank*p.A.Cols*size:]
 	for i := range p.A.Rows * p.A.Cols {
-		if !put(dst[i*size:], get(p.A.Data[i*p.A.Type.Size():])) {
+		if !put(a[i*size:], get(p.A.Data[i*p.A.Type.Size():])) {
 			return &p.A
 		}
 	}
@@ -164,7 +214,7 @@ func (p *Pair) lay(dst []byte, pool *backend.Pool, scale float32) *Matrix {
 	for row := range p.B.Rows {
 		from := p.B.storedRow(row)
 		for col := range p.B.Cols {
-			if !put(b[(row*pool.Rank+col)*size:], scale*get(p.B.Data[(from*p.B.Cols+col)*p.B.Type.Size():])) {
+			if !put(b[(row*pool.Rank+rank+col)*size:], scale*get(p.B.Data[(from*p.B.Cols+col)*p.B.Type.Size():])) {
 				return &p.B
 			}
 		}

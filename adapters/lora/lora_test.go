@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func matrix(t *testing.T, name string, rows, cols int, typ DataType, values ...f
 
 // info is a base whose pool has rank 3, over the rank of the adapter.
 func info(typ backend.DataType) *backend.ModelInfo {
-	return &backend.ModelInfo{Architecture: "llama", Pool: backend.Pool{
+	return &backend.ModelInfo{Architecture: "llama", Vocabulary: 10, Pool: backend.Pool{
 		Slots: 2, Rank: 3, Type: typ,
 		Weights: []backend.Weight{{Name: "k", In: 1, Out: 2}, {Name: "q", In: 2, Out: 4}, {Name: "down", In: 1, Out: 1}},
 	}}
@@ -72,7 +73,7 @@ func TestImage(t *testing.T) {
 	}
 	for _, typ := range []DataType{F32, F16, BF16} {
 		for pool, bytesOf := range map[backend.DataType]DataType{backend.F32: F32, backend.F16: F16} {
-			got, err := adapter(t, typ).Image(info(pool), 0.25)
+			got, err := Image(info(pool), []Scaled{{adapter(t, typ), 0.25}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,12 +91,63 @@ func TestImageOfFullRank(t *testing.T) {
 	a := adapter(t, F32)
 	a.Architecture = "" // not told: taken as fitting
 	a.Pairs = a.Pairs[1:]
-	got, err := a.Image(m, 0.5)
+	got, err := Image(m, []Scaled{{a, 0.5}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := encode(t, F32, 1, 2, 3, 4, 1, -1, 2, -2, 0.5, 0, 0, 8); !bytes.Equal(got, want) {
 		t.Errorf("got %x, want %x", got, want)
+	}
+}
+
+// The pairs of several adapters lie side by side, each by its own scale.
+func TestImageOfSeveral(t *testing.T) {
+	other := &Adapter{Pairs: []Pair{
+		{Weight: "q", A: matrix(t, "a", 1, 2, F16, 5, 6), B: matrix(t, "b", 4, 1, F32, 2, 4, 6, 8), Scale: 0.5},
+		{Weight: "k", A: matrix(t, "a", 3, 1, F32, 1, 2, 3), B: matrix(t, "b", 2, 3, BF16, 1, 2, 3, 4, 5, 6), Scale: 1},
+	}}
+	both := []Scaled{{adapter(t, F32), 0.25}, {other, -1}}
+	want := encode(t, F32,
+		1, 2, 3, // k is the other's alone
+		-1, -2, -3, -4, -5, -6,
+		1, 2, 3, 4, 5, 6, // q's A: two rows, and one of the other's
+		0.5, -0.5, -1, 1, -1, -2, 0.25, 0, -3, 0, 4, -4, // q's B: two columns by 2 · 0.25, and one by 0.5 · -1
+		5, 0, 0, // down is the first's alone
+		6, 0, 0)
+	if err := CheckTogether(info(backend.F32), both); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Image(info(backend.F32), both); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%v: %x, want %x", err, got, want)
+	}
+}
+
+func TestCheckTogether(t *testing.T) {
+	m := info(backend.F32)                            // its rank is 3
+	first, second := adapter(t, F32), adapter(t, F32) // down of rank 1, and q of rank 2
+	first.Pairs, second.Pairs = first.Pairs[:1], second.Pairs[1:]
+	if err := CheckTogether(m, []Scaled{{first, 1}, {second, 1}, {first, 1}, {first, 1}}); err != nil {
+		t.Errorf("ranks 3 and 2: %v", err)
+	}
+	err := CheckTogether(m, []Scaled{{second, 1}, {first, 1}, {second, 1}})
+	want := `x.gguf: tensor "q.a": rank 4 together with the request's other adapters is over the pool's 3 (raise max_rank of the base)`
+	var e *Error
+	if !errors.As(err, &e) || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func TestInvocation(t *testing.T) {
+	if got, err := Invocation([]int64{0, math.MaxInt32}); err != nil || !slices.Equal(got, []backend.Token{0, math.MaxInt32}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := Invocation(make([]int64, MaxInvocation)); err != nil {
+		t.Errorf("as many as may be: %v", err)
+	}
+	for _, bad := range [][]int64{nil, {}, make([]int64, MaxInvocation+1), {-1}, {1, math.MaxInt32 + 1}, {math.MinInt64}} {
+		if got, err := Invocation(bad); err == nil || got != nil {
+			t.Errorf("%.3v: %v, %v", bad, got, err)
+		}
 	}
 }
 
@@ -118,7 +170,7 @@ func TestRotaryRows(t *testing.T) {
 		}
 		m := &backend.ModelInfo{Pool: backend.Pool{Rank: 1, Weights: []backend.Weight{{Name: "q", In: 1, Out: rows}}}}
 		a := &Adapter{Pairs: []Pair{{Weight: "q", A: matrix(t, "a", 1, 1, F32, 0), B: stored, Scale: 1}}}
-		got, err := a.Image(m, 1)
+		got, err := Image(m, []Scaled{{a, 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,6 +196,7 @@ func TestMisfits(t *testing.T) {
 		{"heads", func(a *Adapter) { q(a).B.Heads = 4 }, `x.gguf: tensor "q.b": 4 rows can't be the halves of 4 heads`},
 		{"scale is infinite", func(a *Adapter) { q(a).Scale = float32(math.Inf(-1)) }, `x.gguf: tensor "q.b": its scale is not a number`},
 		{"scale is not a number", func(a *Adapter) { q(a).Scale = float32(math.NaN()) }, `x.gguf: tensor "q.b": its scale is not a number`},
+		{"invocation", func(a *Adapter) { a.Invocation = []backend.Token{0, 10} }, `x.gguf: invocation token 10 is outside the base's vocabulary of 10`},
 		{"no pairs", func(a *Adapter) { a.Pairs = nil }, `x.gguf: no LoRA tensors`},
 	}
 	for _, tt := range tests {
@@ -189,7 +242,7 @@ func TestValuesOutOfRange(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &Adapter{Pairs: []Pair{{Weight: "down", A: matrix(t, "down.a", 1, 1, tt.typ, tt.a), B: matrix(t, "down.b", 1, 1, tt.typ, tt.b), Scale: 1}}}
-			_, err := a.Image(info(tt.pool), tt.scale)
+			_, err := Image(info(tt.pool), []Scaled{{a, tt.scale}})
 			if tt.bad == "" {
 				if err != nil {
 					t.Error(err)
@@ -201,15 +254,6 @@ func TestValuesOutOfRange(t *testing.T) {
 				t.Errorf("%v, want tensor %q", err, tt.bad)
 			}
 		})
-	}
-}
-
-func TestRank(t *testing.T) {
-	if got := adapter(t, F32).Rank(); got != 2 {
-		t.Errorf("rank %d", got)
-	}
-	if got := (&Adapter{}).Rank(); got != 0 {
-		t.Errorf("rank %d of nothing", got)
 	}
 }
 

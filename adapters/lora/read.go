@@ -19,6 +19,22 @@ func MaxFileSize(m *backend.ModelInfo) int64 {
 // ReadFile reads a regular file of an adapter whole, of at most limit bytes. Errors
 // are *Error, or fs.ErrNotExist.
 func ReadFile(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	return read(fsys, name, func(size int64) (int64, error) {
+		if size > limit {
+			return 0, &Error{File: name, Reason: fmt.Sprintf("%d bytes are over the limit of %d", size, limit)}
+		}
+		return size, nil
+	})
+}
+
+// ReadHead reads the first n bytes of a regular file, or all if it has fewer. Errors
+// are those of ReadFile.
+func ReadHead(fsys fs.FS, name string, n int64) ([]byte, error) {
+	return read(fsys, name, func(size int64) (int64, error) { return min(n, size), nil })
+}
+
+// read reads as many bytes of a file as want says of its size.
+func read(fsys fs.FS, name string, want func(size int64) (int64, error)) ([]byte, error) {
 	// Looked at before it is opened: to open a FIFO would wait for its writer.
 	st, err := fs.Stat(fsys, name)
 	switch {
@@ -28,15 +44,17 @@ func ReadFile(fsys fs.FS, name string, limit int64) ([]byte, error) {
 		return nil, &Error{File: name, Reason: "can't be read"}
 	case !st.Mode().IsRegular():
 		return nil, &Error{File: name, Reason: "is not a regular file"}
-	case st.Size() > limit:
-		return nil, &Error{File: name, Reason: fmt.Sprintf("%d bytes are over the limit of %d", st.Size(), limit)}
+	}
+	n, err := want(st.Size())
+	if err != nil {
+		return nil, err
 	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, &Error{File: name, Reason: "can't be opened"}
 	}
 	defer f.Close()
-	data := make([]byte, st.Size())
+	data := make([]byte, n)
 	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, &Error{File: name, Reason: "became shorter while it was read"}
 	}

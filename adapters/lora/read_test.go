@@ -77,6 +77,21 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+func TestReadHead(t *testing.T) {
+	fsys := fstest.MapFS{"file": {Data: []byte("content")}, "folder/x": {}}
+	for n, want := range map[int64]string{0: "", 3: "con", 7: "content", maxSize: "content"} {
+		if got, err := ReadHead(fsys, "file", n); err != nil || string(got) != want {
+			t.Errorf("%d: %q, %v", n, got, err)
+		}
+	}
+	if _, err := ReadHead(fsys, "missing", 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := ReadHead(fsys, "folder", 1); err == nil || err.Error() != "folder: is not a regular file" {
+		t.Error(err)
+	}
+}
+
 // shrinking is a file that loses bytes after it was looked at.
 type shrinking struct{ fstest.MapFS }
 

@@ -21,6 +21,7 @@ type config struct {
 	AlphaPattern patterns `json:"alpha_pattern"`
 	Bias         string   `json:"bias"`
 	Init         any      `json:"init_lora_weights"`
+	Invocation   []int64  `json:"alora_invocation_tokens"` // of an activated LoRA, else nil
 }
 
 // What each of these options, if set, would change, so that it can't be served.
@@ -33,7 +34,6 @@ var refusedOptions = map[string]string{
 	"layer_replication":       "layer_replication is not served",
 	"trainable_token_indices": "trainable_token_indices are not served",
 	"target_parameters":       "target_parameters are not served",
-	"alora_invocation_tokens": "activated LoRA is not served",
 	"arrow_config":            "Arrow routing is not served",
 	"kasa_config":             "KaSA is not served",
 	"fan_in_fan_out":          "fan_in_fan_out is not served for this architecture",
@@ -75,6 +75,15 @@ func parseConfig(data []byte) (*config, error) {
 // rankAndAlpha returns what the config says of a module.
 func (c *config) rankAndAlpha(module string) (rank int, alpha float64) {
 	return int(c.RankPattern.match(module, float64(c.R))), c.AlphaPattern.match(module, c.Alpha)
+}
+
+// largestRank is the largest rank that the config names, whether or not a module has it.
+func (c *config) largestRank() float64 {
+	rank := float64(c.R)
+	for _, p := range c.RankPattern {
+		rank = max(rank, p.value)
+	}
+	return rank
 }
 
 // maxPatterns bounds the work of matching each module.

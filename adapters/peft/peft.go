@@ -50,10 +50,29 @@ func Read(fsys fs.FS, base *backend.ModelInfo) (*lora.Adapter, error) {
 		return nil, &lora.Error{File: WeightsFile, Reason: err.Error()}
 	}
 	a := &lora.Adapter{File: WeightsFile, Digest: digest(config, weights)}
+	if c.Invocation != nil {
+		if a.Invocation, err = lora.Invocation(c.Invocation); err != nil {
+			return nil, &lora.Error{File: ConfigFile, Reason: "alora_invocation_tokens: " + err.Error()}
+		}
+	}
 	if err := collect(a, tensors, c, names, base); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// Rank is the largest rank that the config of the adapter in fsys names. Nothing else
+// is read or checked.
+func Rank(fsys fs.FS) (float64, error) {
+	data, err := readFile(fsys, ConfigFile, maxConfigSize)
+	if err != nil {
+		return 0, err
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		return 0, &lora.Error{File: ConfigFile, Reason: err.Error()}
+	}
+	return c.largestRank(), nil
 }
 
 func readFile(fsys fs.FS, name string, limit int64) ([]byte, error) {

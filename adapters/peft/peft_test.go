@@ -162,6 +162,14 @@ func TestScale(t *testing.T) {
 	}
 }
 
+func TestInvocation(t *testing.T) {
+	for options, want := range map[string][]backend.Token{``: nil, `, "alora_invocation_tokens": null`: nil, `, "alora_invocation_tokens": [5, 0, 5]`: {5, 0, 5}} {
+		if got := read(t, folder(t, `{"peft_type": "LORA", "r": 2`+options+`}`, pair(q)...)).Invocation; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", options, got, want)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	with := func(name, dtype string, shape ...int) []tensor { return append(pair(q), tensor{name, dtype, shape}) }
 	tests := []struct {
@@ -176,6 +184,10 @@ func TestRefusals(t *testing.T) {
 		{"LoKr", `{"peft_type": "LOKR", "r": 2}`, pair(q), `adapter_config.json: peft_type "LOKR" is not served (LORA is)`},
 		{"DoRA", `{"peft_type": "LORA", "r": 2, "use_dora": true}`, pair(q), "adapter_config.json: use_dora: DoRA is not served"},
 		{"bad regular expression", `{"peft_type": "LORA", "r": 2, "rank_pattern": {"(q": 4}}`, pair(q), `adapter_config.json: not the JSON expected: pattern "(q": error parsing regexp`},
+
+		{"no invocation tokens", `{"peft_type": "LORA", "r": 2, "alora_invocation_tokens": []}`, pair(q), "adapter_config.json: alora_invocation_tokens: not 1 to 64 tokens"},
+		{"negative invocation token", `{"peft_type": "LORA", "r": 2, "alora_invocation_tokens": [1, -1]}`, pair(q), "adapter_config.json: alora_invocation_tokens: -1 is no token"},
+		{"too large an invocation token", `{"peft_type": "LORA", "r": 2, "alora_invocation_tokens": [2147483648]}`, pair(q), "adapter_config.json: alora_invocation_tokens: 2147483648 is no token"},
 
 		{"DoRA's magnitude", plain, with(q+".lora_magnitude_vector.weight", "F32", 8), q + `.lora_magnitude_vector.weight": DoRA is not served`},
 		{"embedding", plain, with("base_model.model.model.embed_tokens.lora_embedding_A", "F32", 2, 3), `embed_tokens.lora_embedding_A": adapters of embeddings are not served`},

@@ -2,26 +2,29 @@
 // with its own adapter, in one step.
 //
 // One goroutine, the owner, locked to its thread, loads the model and makes every
-// call on its context; it owns the KV cache, the slots' content and the samplers
-// (loop.go). Others reach it by channels and never wait for a step, nor does it
-// wait for them: a reader whose event buffer is full is cut off.
+// call on its context; it owns the KV cache and the content of slots (owner.go).
+// Others reach it by channels and never wait for a step, nor does it wait for them: a
+// reader whose event buffer is full is cut off.
 //
-//	Submit -> inbox -> waiting -> admit (sequence id, room in the cache)
-//	       -> sched.Plan -> llama.Decode -> sample -> text.Assembler -> Event
+//	Submit -> inbox -> sched.Queue, fair between adapters
+//	       -> admit: a sequence id, a prefix of the cache, room (admit.go)
+//	       -> sched.Plan -> llama.Decode (step.go)
+//	       -> sample, text.Assembler, on all cores (sequence.go) -> Event
 //
-// It knows slots, not adapters: what lies in a slot is the business of package
+// Room in the cache is not set aside for answers that may never get as long as they
+// may: when it is full, kept prefixes go first, then the youngest sequences, which are
+// computed again later. package prefix keeps the account.
+//
+// A sequence whose grammar has to look at the whole vocabulary does so in a goroutine
+// of its own while others go on; it joins the next step after that.
+//
+// The engine knows slots, not adapters: what lies in a slot is the business of package
 // adapters, which fills slots through FillSlot. It knows neither HTTP nor OpenAI.
 package engine
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -30,7 +33,6 @@ import (
 
 	"lorikeet/backend"
 	"lorikeet/backend/llama"
-	"lorikeet/backend/sched"
 )
 
 // Params configure an engine. Zero values mean the defaults in brackets.
@@ -38,13 +40,17 @@ type Params struct {
 	Path        string // the base, in GGUF
 	Context     int    // tokens of one sequence at most [what the model was trained for, up to 4096]
 	Sequences   int    // running at once [16, at most llama.MaxSequences]
-	CacheTokens int    // room in the KV cache for all sequences [4 x Context]
+	CacheTokens int    // room in the KV cache for all sequences and kept prefixes [4 x Context]
 	StepTokens  int    // tokens in one step at most [512]
-	Chunk       int    // prompt tokens of a step in which others generate [128]
-	Queue       int    // requests waiting for a sequence [256]
-	Events      int    // that a reader may lag behind before it is cut off [256]
-	Threads     int    // [the number of CPUs]
-	GPULayers   int    // layers on the GPU; negative means all
+	Chunk       int    // prompt tokens of a step in which others generate, at most [StepTokens]
+	// Stretch is how many times as long such a step may take as one without; Chunk
+	// follows [2]. Where more prompts wait than sequences generate, it may take longer.
+	Stretch     float64
+	Queue       int // requests waiting for a sequence [256]
+	QueueTokens int // of their prompts; a lone request may have more [32 x Context]
+	Events      int // that a reader may lag behind before it is cut off [256]
+	Threads     int // [the number of CPUs]
+	GPULayers   int // layers on the GPU; negative means all
 
 	Slots   int      // adapters resident at once [16]; negative means no adapters
 	Rank    int      // the largest rank that a slot holds [16]
@@ -61,7 +67,7 @@ var DefaultTargets = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_ou
 
 // fillBytes is how much of a slot image is written between two steps, so that loads
 // do not stall streams.
-const fillBytes = 4 << 20
+const fillBytes = 16 << 20
 
 func (p *Params) setDefaults(trained int) {
 	set := func(v *int, d int) {
@@ -73,8 +79,8 @@ func (p *Params) setDefaults(trained int) {
 	set(&p.Sequences, 16)
 	set(&p.CacheTokens, 4*p.Context)
 	set(&p.StepTokens, 512)
-	set(&p.Chunk, 128)
 	set(&p.Queue, 256)
+	set(&p.QueueTokens, 32*p.Context)
 	set(&p.Events, 256)
 	set(&p.Threads, runtime.NumCPU())
 	set(&p.Slots, 16)
@@ -82,8 +88,12 @@ func (p *Params) setDefaults(trained int) {
 	if p.Targets == nil {
 		p.Targets = DefaultTargets
 	}
+	if p.Stretch == 0 {
+		p.Stretch = 2
+	}
 	p.CacheTokens = max(p.CacheTokens, p.Context)
 	p.StepTokens = max(p.StepTokens, p.Sequences) // every sequence gets its token in a step
+	set(&p.Chunk, p.StepTokens)
 }
 
 // checkTargets refuses configured targets that name no matrix of the base.
@@ -107,12 +117,14 @@ type Engine struct {
 	model  *llama.Model
 	info   backend.ModelInfo
 
-	longestPiece int // bytes
+	longestPiece int             // bytes
+	ends         []backend.Token // of generation
 
-	inbox  chan *sequence
-	fills  chan *fill
-	wake   chan struct{} // something was cancelled
-	queued atomic.Int64  // in inbox and waiting
+	inbox        chan *sequence
+	fills        chan *fill
+	wake         chan struct{} // something was cancelled
+	queued       atomic.Int64  // requests in inbox and queue
+	queuedTokens atomic.Int64  // of their prompts
 
 	mu      sync.RWMutex // held for reading while the model or the inbox is used from outside
 	closed  bool
@@ -182,11 +194,14 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 	if e.closed {
 		return nil, backend.ErrClosed
 	}
-	if e.queued.Add(1) > int64(e.params.Queue) {
-		e.queued.Add(-1)
+	s, err := newSequence(ctx, r, e)
+	if err != nil {
+		return nil, err
+	}
+	if !e.enqueue(len(r.Prompt)) {
+		s.close()
 		return nil, backend.ErrQueueFull
 	}
-	s := newSequence(ctx, r, e.params.Events)
 	s.unwatch = context.AfterFunc(ctx, func() { // the owner looks at ctx between steps; this is for when it rests
 		select {
 		case e.wake <- struct{}{}:
@@ -195,6 +210,22 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 	})
 	e.inbox <- s // as large as the queue, so there is room
 	return s.events, nil
+}
+
+// enqueue counts a request in, unless the queue is full.
+func (e *Engine) enqueue(tokens int) bool {
+	waiting := e.queued.Add(1)
+	waitingTokens := e.queuedTokens.Add(int64(tokens))
+	if waiting > int64(e.params.Queue) || waiting > 1 && waitingTokens > int64(e.params.QueueTokens) {
+		e.dequeue(tokens)
+		return false
+	}
+	return true
+}
+
+func (e *Engine) dequeue(tokens int) {
+	e.queued.Add(-1)
+	e.queuedTokens.Add(-int64(tokens))
 }
 
 // fill is one FillSlot under way.
@@ -233,7 +264,7 @@ func (e *Engine) FillSlot(ctx context.Context, slot int, image []byte) error {
 // Stats implements backend.Engine.
 func (e *Engine) Stats() backend.Stats {
 	s := e.stats.snapshot()
-	s.Waiting = int(e.queued.Load())
+	s.Waiting, s.WaitingTokens = int(e.queued.Load()), int(e.queuedTokens.Load())
 	s.CacheSize = e.params.CacheTokens
 	return s
 }
@@ -248,64 +279,4 @@ func (e *Engine) Close() error {
 	e.mu.Unlock()
 	<-e.done
 	return nil
-}
-
-// fingerprint identifies a base by its size, its first bytes, which hold the header,
-// and samples of its weights: to read all of them would take long.
-func fingerprint(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", errors.Unwrap(err) // without the path: New names it
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if st.IsDir() {
-		return "", fmt.Errorf("is a folder, not a GGUF file")
-	}
-	h := sha256.New()
-	_ = binary.Write(h, binary.LittleEndian, st.Size())
-	if _, err := io.CopyN(h, f, 8<<20); err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	const samples, size = 256, 16 << 10
-	buf := make([]byte, size)
-	for i := range int64(samples) {
-		n, err := f.ReadAt(buf, st.Size()*i/samples)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", err
-		}
-		h.Write(buf[:n])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:6]), nil
-}
-
-// stats is written by the owner and read by anyone.
-type stats struct {
-	steps, tokens  [backend.NumModes]atomic.Uint64
-	maxSlots       atomic.Int64
-	running, cache atomic.Int64 // what has ended is taken off before its last event
-}
-
-func (s *stats) step(step *sched.Step) {
-	s.cache.Add(int64(step.Tokens))
-	s.steps[step.Mode].Add(1)
-	s.tokens[step.Mode].Add(uint64(step.Tokens))
-	if n := int64(step.Slots); n > s.maxSlots.Load() {
-		s.maxSlots.Store(n)
-	}
-}
-
-func (s *stats) snapshot() backend.Stats {
-	out := backend.Stats{
-		MaxSlotsPerStep: int(s.maxSlots.Load()),
-		Running:         int(s.running.Load()),
-		CacheUsed:       int(s.cache.Load()),
-	}
-	for m := range out.Steps {
-		out.Steps[m], out.Tokens[m] = s.steps[m].Load(), s.tokens[m].Load()
-	}
-	return out
 }

@@ -35,7 +35,7 @@ func TestConformance(t *testing.T) {
 // Small budgets change when things are computed, never what.
 func TestConformanceWithSmallSteps(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) backend.Engine {
-		return open(t, engine.Params{Path: demoModel, Slots: 4, StepTokens: 4, Sequences: 3, Chunk: 1, Context: 128, CacheTokens: 128, Threads: 2})
+		return open(t, engine.Params{Path: demoModel, Slots: 4, StepTokens: 4, Sequences: 3, Chunk: 1, Context: 128, CacheTokens: 128})
 	})
 }
 
@@ -83,7 +83,7 @@ func TestQueueFull(t *testing.T) {
 			t.Errorf("ends with %+v", a.Last)
 		}
 	}
-	if st := e.Stats(); st.Waiting != 0 || st.Running != 0 || st.CacheUsed != 0 {
+	if st := e.Stats(); st.Waiting != 0 || st.Running != 0 || st.CacheUsed != st.CacheKept {
 		t.Errorf("after all: %+v", st)
 	}
 }
@@ -123,7 +123,7 @@ func TestSlowReader(t *testing.T) {
 	if a := enginetest.Collect(t, slow); !errors.Is(a.Last.Err, backend.ErrSlowReader) {
 		t.Errorf("ends with %+v", a.Last)
 	}
-	if st := e.Stats(); st.Running != 0 || st.CacheUsed != 0 {
+	if st := e.Stats(); st.Running != 0 || st.CacheUsed != st.CacheKept {
 		t.Errorf("something is left: %+v", st)
 	}
 }
@@ -194,7 +194,19 @@ func TestAbsurdNumbers(t *testing.T) {
 	if err := e.FillSlot(t.Context(), 1, image); err != nil {
 		t.Fatal(err)
 	}
+	beside := enginetest.Prompt(t, e, "Count to twenty.", 100)
+	beside.Sampling.IgnoreEOS = true
+	undisturbed := enginetest.Generate(t, e, beside).Text
 	for range 3 {
+		events, err := e.Submit(t.Context(), beside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { // they shared steps with it, and the cache
+			if a := enginetest.Collect(t, events); a.Text != undisturbed {
+				t.Errorf("beside it: %q, %v; undisturbed %q", a.Text, a.Last.Err, undisturbed)
+			}
+		}()
 		absurd := *question
 		absurd.Slot = 1
 		if a := enginetest.Generate(t, e, &absurd); !errors.Is(a.Last.Err, backend.ErrDecode) {

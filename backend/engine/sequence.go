@@ -2,9 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
 	"lorikeet/backend"
 	"lorikeet/backend/llama"
+	"lorikeet/backend/prefix"
 	"lorikeet/backend/text"
 )
 
@@ -16,39 +20,106 @@ type sequence struct {
 	events  chan backend.Event
 	unwatch func() bool // stops watching ctx
 
-	id      int // in the KV cache
-	reserve int // tokens of the cache set aside for it
-	sampler *llama.Sampler
+	flow    string         // the queue it waits in: its version
+	sampler *llama.Sampler // nil if the most likely token is taken
 	text    *text.Assembler
+	model   *llama.Model
+	ends    []backend.Token // of generation
 
-	past      int           // tokens in the cache
-	next      backend.Token // generated, not yet computed
+	id        int             // in the KV cache
+	tokens    []backend.Token // the prompt and what was generated; the cache holds the first past ones
+	past      int
+	cached    int // of the prompt, when it was first admitted
 	generated int
-	prompt    []backend.TokenInfo // collected until the first event
+	scored    []backend.TokenInfo // of the prompt, until the first event
 	piece     []byte              // scratch
 
-	output int // where the distribution for its next token is in this step, or -1
+	rows  []llama.Row // outputs of this step; the last one is for the next token
+	out   outcome     // of this step
+	slow  bool        // a goroutine of its own chooses its next token: the owner keeps off
+	ended bool
 }
 
-func newSequence(ctx context.Context, r *backend.Request, events int) *sequence {
-	return &sequence{
-		ctx:     ctx,
-		req:     r,
-		events:  make(chan backend.Event, events+1),
-		reserve: len(r.Prompt) + r.MaxTokens,
-		text:    text.NewAssembler(r.Stop, r.Logprobs >= 0),
+// outcome is what a step, or a slow choice, has come to for a sequence.
+type outcome struct {
+	event    backend.Event
+	last     bool // the sequence ends with event
+	broken   bool // the step's numbers are not finite
+	slowly   bool // the choice must be made slowly, from row
+	row      llama.Row
+	generate bool // a token was generated
+}
+
+// minTemperature is the least that makes a difference to greedy choice; logits
+// divided by much less overflow.
+const minTemperature = 1e-3
+
+// newSequence makes the sequence of a request; its error is the grammar's.
+func newSequence(ctx context.Context, r *backend.Request, e *Engine) (*sequence, error) {
+	s := &sequence{
+		ctx: ctx, req: r, model: e.model, ends: e.ends,
+		events: make(chan backend.Event, e.params.Events+1),
+		text:   text.NewAssembler(r.Stop, r.IncludeStop, r.Logprobs >= 0),
+		tokens: slices.Clip(r.Prompt), flow: r.Version,
 	}
-}
-
-// inPrompt tells whether prompt tokens remain to be computed.
-func (s *sequence) inPrompt() bool { return s.past < len(s.req.Prompt) }
-
-func (s *sequence) pending() int {
-	if s.inPrompt() {
-		return len(s.req.Prompt) - s.past
+	if s.unnamed() {
+		s.flow = fmt.Sprint("slot ", r.Slot)
 	}
-	return 1
+	if plain(&r.Sampling) {
+		return s, nil
+	}
+	adjusted := *r
+	if adjusted.Sampling.Temperature < minTemperature {
+		adjusted.Sampling.Temperature = 0
+	}
+	ends := e.ends
+	if r.Sampling.MinTokens > 0 {
+		ends = slices.Concat(ends, r.StopTokens)
+	}
+	var err error
+	s.sampler, err = e.model.NewSampler(&adjusted, ends)
+	return s, err
 }
+
+// plain tells whether the most likely token is taken, whatever it is.
+func plain(s *backend.Sampling) bool {
+	return s.Temperature < minTemperature && (s.RepetitionPenalty == 0 || s.RepetitionPenalty == 1) && s.PresencePenalty == 0 &&
+		s.FrequencyPenalty == 0 && len(s.LogitBias) == 0 && s.MinTokens == 0 && !s.IgnoreEOS && s.Allowed == nil && s.Grammar == ""
+}
+
+// unnamed tells whether nobody knows what lies in the sequence's slot: then nothing
+// of it is shared.
+func (s *sequence) unnamed() bool { return s.req.Slot != 0 && s.req.Version == "" }
+
+// prompt is the sequence's tokens as the account of the cache knows them.
+func (s *sequence) prompt() prefix.Prompt {
+	return prefix.Prompt{Tokens: s.tokens, From: s.req.SlotFrom, Version: s.version(len(s.tokens))}
+}
+
+// version of the token at position i.
+func (s *sequence) version(i int) string {
+	if i < s.req.SlotFrom {
+		return ""
+	}
+	return s.flow
+}
+
+// reusable is how many of the sequence's tokens may come from the cache: the last
+// one is computed for its output, and all are if they are to be scored.
+func (s *sequence) reusable() int {
+	if s.req.NoCache || s.unnamed() || s.scoring() {
+		return 0
+	}
+	return len(s.tokens) - 1
+}
+
+// scoring tells whether the log-probabilities of the prompt are still wanted.
+func (s *sequence) scoring() bool { return s.req.PromptLogprobs && s.generated == 0 }
+
+func (s *sequence) pending() int { return len(s.tokens) - s.past }
+
+// inPrompt tells whether several tokens, or the first output, are to be computed.
+func (s *sequence) inPrompt() bool { return s.generated == 0 || s.pending() > 1 }
 
 // emit sends an event without waiting. The last place of the buffer is kept for
 // the last event.
@@ -62,115 +133,162 @@ func (s *sequence) emit(ev backend.Event) bool {
 
 // end sends the last event.
 func (s *sequence) end(ev backend.Event) {
-	ev.Generated = s.generated
+	ev.Generated, ev.Cached = s.generated, s.cached
+	s.ended = true
 	s.events <- ev
 	close(s.events)
 	s.unwatch()
+	s.close()
+}
+
+func (s *sequence) close() {
 	if s.sampler != nil {
 		s.sampler.Close()
 	}
 }
 
-// add puts n of the sequence's tokens into the batch.
-func (s *sequence) add(c *llama.Context, n int) {
-	s.output = -1
-	if !s.inPrompt() {
-		s.output = c.Add(s.next, s.past, s.id, s.req.Slot, true)
-		s.past++
+// add puts n of the sequence's tokens into the batch, with the outputs that are
+// wanted; collect reads them after the step.
+func (s *sequence) add(c *llama.Context, n, slot int) {
+	for i := s.past; i < s.past+n; i++ {
+		c.Add(s.tokens[i], i, s.id, slot, i == len(s.tokens)-1 || s.scoring())
+	}
+}
+
+// collect takes the outputs of the n tokens that lie in the batch from first on.
+func (s *sequence) collect(c *llama.Context, first, n int) {
+	s.rows = s.rows[:0]
+	if !s.scoring() && s.past < len(s.tokens) {
 		return
 	}
-	for range n {
-		last := s.past == len(s.req.Prompt)-1
-		i := c.Add(s.req.Prompt[s.past], s.past, s.id, s.req.Slot, last || s.req.PromptLogprobs)
-		s.past++
-		if last {
-			s.output = i
-		}
-	}
-}
-
-// scorePrompt collects the log-probabilities of the prompt tokens that follow the
-// n ones at batch position first.
-func (s *sequence) scorePrompt(c *llama.Context, m *llama.Model, first, n int) {
-	begin := s.past - n
-	if begin == 0 {
-		s.prompt = append(s.prompt, backend.TokenInfo{ID: s.req.Prompt[0], Text: s.pieceOf(m, s.req.Prompt[0])})
+	if !s.scoring() {
+		first, n = first+n-1, 1
 	}
 	for i := range n {
-		if begin+i+1 == len(s.req.Prompt) {
-			break
-		}
-		s.prompt = append(s.prompt, s.score(c, m, first+i, s.req.Prompt[begin+i+1]))
+		s.rows = append(s.rows, c.Row(first+i))
 	}
 }
 
-func (s *sequence) score(c *llama.Context, m *llama.Model, output int, t backend.Token) backend.TokenInfo {
-	lp, top := c.Logprobs(output, t, max(0, s.req.Logprobs))
-	return backend.TokenInfo{ID: t, Text: s.pieceOf(m, t), Logprob: lp, Scored: true, Top: top}
+// advance turns the outputs of a step into what they come to. It touches nothing but
+// the sequence: sequences advance side by side.
+func (s *sequence) advance() {
+	s.out = outcome{}
+	rows := s.rows
+	if s.scoring() {
+		s.scorePrompt(rows)
+	}
+	if s.past < len(s.tokens) {
+		return
+	}
+	row := rows[len(rows)-1]
+	if s.req.MaxTokens == 0 {
+		s.out.broken = !row.Finite()
+		s.out.last = true
+		s.out.event = backend.Event{Prompt: s.scored, Finish: backend.FinishLength}
+		return
+	}
+	if s.sampler == nil {
+		t, ok := row.Argmax()
+		if !ok {
+			s.out.broken = true
+			return
+		}
+		s.accept(t, row)
+		return
+	}
+	if !row.Finite() {
+		s.out.broken = true
+		return
+	}
+	t, slow, err := s.sampler.Sample(row, s.noEnd())
+	switch {
+	case err != nil:
+		s.fail(err)
+	case slow:
+		s.out.slowly, s.out.row = true, row.Keep()
+	default:
+		s.accept(t, row)
+	}
 }
 
-func (s *sequence) pieceOf(m *llama.Model, t backend.Token) string {
-	s.piece = m.AppendPiece(s.piece[:0], t, false)
+// chooseSlowly chooses the next token where advance could not.
+func (s *sequence) chooseSlowly() {
+	row := s.out.row
+	s.out = outcome{}
+	t, err := s.sampler.SampleSlowly(row, s.noEnd())
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.accept(t, row)
+}
+
+func (s *sequence) noEnd() bool {
+	return s.req.Sampling.IgnoreEOS || s.generated < s.req.Sampling.MinTokens
+}
+
+func (s *sequence) fail(err error) {
+	if errors.Is(err, llama.ErrNoToken) && s.req.Sampling.Grammar != "" {
+		err = backend.ErrGrammar
+	}
+	s.out.event, s.out.last = backend.Event{Err: err}, true
+}
+
+// scorePrompt collects the log-probabilities of the prompt tokens that follow those
+// whose outputs the rows are.
+func (s *sequence) scorePrompt(rows []llama.Row) {
+	begin := s.past - len(rows)
+	if begin == 0 {
+		s.scored = append(s.scored, backend.TokenInfo{ID: s.tokens[0], Text: s.pieceOf(s.tokens[0])})
+	}
+	for i, row := range rows {
+		if begin+i+1 < len(s.tokens) {
+			s.scored = append(s.scored, s.score(row, s.tokens[begin+i+1]))
+		}
+	}
+}
+
+func (s *sequence) score(row llama.Row, t backend.Token) backend.TokenInfo {
+	lp, top := row.Logprobs(t, max(0, s.req.Logprobs))
+	return backend.TokenInfo{ID: t, Text: s.pieceOf(t), Logprob: lp, Scored: true, Top: top}
+}
+
+func (s *sequence) pieceOf(t backend.Token) string {
+	s.piece = s.model.AppendPiece(s.piece[:0], t, false)
 	return string(s.piece)
 }
 
-// minTemperature is the least that makes a difference to greedy choice; logits
-// divided by much less overflow.
-const minTemperature = 1e-3
-
-// sample chooses the next token.
-func (s *sequence) sample(c *llama.Context) backend.Token {
-	if s.req.Sampling.Temperature < minTemperature {
-		return c.Argmax(s.output)
-	}
-	if s.sampler == nil {
-		s.sampler = llama.NewSampler(s.req.Sampling)
-	}
-	return s.sampler.Sample(c, s.output)
-}
-
-// advance generates one token from the step's output. It returns the last event
-// when the sequence has ended with it.
-func (s *sequence) advance(c *llama.Context, m *llama.Model) (last backend.Event, ended bool) {
-	prompt := s.prompt
-	s.prompt = nil
-	if s.req.MaxTokens == 0 {
-		return backend.Event{Prompt: prompt, Finish: backend.FinishLength}, true
-	}
-	t := s.sample(c)
-	s.generated++
+// accept appends a generated token, whose distribution row is, to the sequence.
+func (s *sequence) accept(t backend.Token, row llama.Row) {
+	prompt := s.scored
+	s.scored = nil
 	info := backend.TokenInfo{ID: t}
 	if s.req.Logprobs >= 0 {
-		info = s.score(c, m, s.output, t)
+		info = s.score(row, t)
 	}
-	endOfGeneration := m.IsEndOfGeneration(t)
+	s.generated++
+	s.tokens = append(s.tokens, t)
+	s.out.generate = true
+	end := slices.Contains(s.ends, t) && !s.req.Sampling.IgnoreEOS
+	stop := slices.Contains(s.req.StopTokens, t)
 	s.piece = s.piece[:0]
-	if !endOfGeneration {
-		s.piece = m.AppendPiece(s.piece, t, false)
+	if !end && (!stop || s.req.IncludeStop) {
+		s.piece = s.model.AppendPiece(s.piece, t, false)
 	}
-	ev := backend.Event{Prompt: prompt, Generated: s.generated}
+	ev := backend.Event{Prompt: prompt, Generated: s.generated, Cached: s.cached}
 	var stopped bool
 	ev.Text, ev.Tokens, stopped = s.text.Add(s.piece, info)
 	switch {
 	case stopped:
 		ev.Finish = backend.FinishStop
-		return ev, true
-	case endOfGeneration, s.generated == s.req.MaxTokens:
+	case end, stop, s.generated == s.req.MaxTokens:
 		rest, tokens := s.text.Flush()
 		ev.Text += rest
 		ev.Tokens = append(ev.Tokens, tokens...)
 		ev.Finish = backend.FinishLength
-		if endOfGeneration {
+		if end || stop {
 			ev.Finish = backend.FinishStop
 		}
-		return ev, true
 	}
-	s.next = t
-	if ev.Text == "" && len(ev.Tokens) == 0 && len(ev.Prompt) == 0 {
-		return backend.Event{}, false
-	}
-	if !s.emit(ev) {
-		return backend.Event{Err: backend.ErrSlowReader}, true
-	}
-	return backend.Event{}, false
+	s.out.event, s.out.last = ev, ev.Finish != ""
 }

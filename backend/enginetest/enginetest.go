@@ -243,6 +243,7 @@ func Image(p backend.Pool, seed uint32) []byte {
 func testSlots(t *testing.T, e backend.Engine) {
 	r := Prompt(t, e, "What colour is the sky?", 8)
 	r.Logprobs = 0
+	r.NoCache = true // what comes from the cache was computed in other steps, and differs in the last bits
 	logprobs := func(slot int) []float32 {
 		r.Slot = slot
 		var out []float32

@@ -1,7 +1,9 @@
 // Package fake is a deterministic engine without llama.cpp, to test what stands
 // above backend. Its tokens are bytes, and the next one is a function of the
-// tokens before it and of the slot's content. It passes the same conformance tests
-// (backend/enginetest) as backend/engine. It keeps no KV cache and plans no steps.
+// tokens before it and of the slot's content, within what the request allows; of
+// what shapes a distribution it honours the seed only, and it knows no grammars. It
+// passes the same conformance tests (backend/enginetest) as backend/engine. It keeps
+// no KV cache and plans no steps.
 package fake
 
 import (
@@ -9,6 +11,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -183,12 +186,19 @@ func (g *generation) run(ctx context.Context) {
 
 func (g *generation) generate(ctx context.Context) backend.Event {
 	h := fnv.New64a()
-	fmt.Fprint(h, g.slot)
+	if g.r.SlotFrom == 0 {
+		fmt.Fprint(h, g.slot)
+	} else {
+		fmt.Fprint(h, 0) // the prompt begins with the base
+	}
 	if g.r.Sampling.Temperature > 0 {
 		fmt.Fprint(h, "seed", g.r.Sampling.Seed)
 	}
 	var prompt []backend.TokenInfo
 	for i, t := range g.r.Prompt {
+		if i > 0 && i == g.r.SlotFrom && g.slot != 0 {
+			fmt.Fprint(h, g.slot)
+		}
 		if g.r.PromptLogprobs {
 			prompt = append(prompt, g.info(t, h.Sum64(), i > 0))
 		}
@@ -197,28 +207,36 @@ func (g *generation) generate(ctx context.Context) backend.Event {
 	if g.r.MaxTokens == 0 {
 		return backend.Event{Prompt: prompt, Finish: backend.FinishLength}
 	}
-	out := text.NewAssembler(g.r.Stop, g.r.Logprobs >= 0)
+	out := text.NewAssembler(g.r.Stop, g.r.IncludeStop, g.r.Logprobs >= 0)
 	for n := 1; ; n++ {
 		if err := g.step(ctx); err != nil {
 			return backend.Event{Err: err, Generated: n - 1}
 		}
 		state := h.Sum64()
-		t := next(state)
+		t, ok := g.choose(state, n <= g.r.Sampling.MinTokens)
+		if !ok {
+			return backend.Event{Err: backend.ErrDecode, Generated: n - 1}
+		}
 		fmt.Fprint(h, t, " ")
 		ev := backend.Event{Prompt: prompt, Generated: n}
 		prompt = nil
 		var stopped bool
-		ev.Text, ev.Tokens, stopped = out.Add(g.e.Piece(t, false), g.info(t, state, true))
+		ended := t == EOS || slices.Contains(g.r.StopTokens, t)
+		piece := g.e.Piece(t, false)
+		if ended && !g.r.IncludeStop {
+			piece = nil
+		}
+		ev.Text, ev.Tokens, stopped = out.Add(piece, g.info(t, state, true))
 		if stopped {
 			ev.Finish = backend.FinishStop
 			return ev
 		}
-		if t == EOS || n == g.r.MaxTokens {
+		if ended || n == g.r.MaxTokens {
 			rest, tokens := out.Flush()
 			ev.Text += rest
 			ev.Tokens = append(ev.Tokens, tokens...)
 			ev.Finish = backend.FinishLength
-			if t == EOS {
+			if ended {
 				ev.Finish = backend.FinishStop
 			}
 			return ev
@@ -231,6 +249,34 @@ func (g *generation) generate(ctx context.Context) backend.Event {
 			return backend.Event{Err: backend.ErrClosed, Generated: n}
 		}
 	}
+}
+
+// choose is the next token after a state: a biased one with ±100 is forced or banned,
+// lesser biases do nothing. ok is false if the request allows none.
+func (g *generation) choose(state uint64, noEnd bool) (t backend.Token, ok bool) {
+	s := &g.r.Sampling
+	may := func(t backend.Token) bool {
+		return (s.Allowed == nil || slices.Contains(s.Allowed, t)) && (t != EOS || !s.IgnoreEOS) &&
+			(!noEnd || t != EOS && !slices.Contains(g.r.StopTokens, t)) && !slices.Contains(s.LogitBias, backend.TokenBias{Token: t, Bias: -100})
+	}
+	for _, b := range s.LogitBias {
+		if b.Bias == 100 && may(b.Token) {
+			return b.Token, true
+		}
+	}
+	if t = next(state); may(t) {
+		return t, true
+	}
+	var others []backend.Token
+	for t := range vocabulary {
+		if may(t) {
+			others = append(others, t)
+		}
+	}
+	if len(others) == 0 {
+		return 0, false
+	}
+	return others[state%uint64(len(others))], true
 }
 
 // step takes a step's time, or ends early with a reason.

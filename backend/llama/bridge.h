@@ -1,5 +1,5 @@
-// What backend/llama needs beyond llama.h: steps that use the adapter pool,
-// sampling and log-probabilities without a copy of the vocabulary.
+// What backend/llama needs beyond llama.h: steps that use the adapter pool (pool.cpp),
+// sampling and log-probabilities without a copy of the vocabulary (sampling.cpp).
 //
 // Functions that can fail fill err, a buffer of LK_ERR_SIZE bytes, with one line;
 // no exception leaves them.
@@ -23,7 +23,11 @@ void lk_log_to_go(void);
 
 // As their namesakes of llama.h; a C++ exception becomes NULL and err.
 struct llama_model *   lk_model_load(const char * path, struct llama_model_params params, char * err);
+// Flash attention that is enabled, not left to llama.cpp, is for the CPU: attention.h's.
 struct llama_context * lk_context_new(struct llama_model * model, struct llama_context_params params, char * err);
+
+// Whether the context computes flash attention, by wish or by llama.cpp's choice.
+bool lk_flash(const struct llama_context * ctx);
 
 // llama_tokenize, special tokens in the text recognized, on a stack that grows with
 // the text: the regular expressions of some vocabularies recurse for each
@@ -70,20 +74,64 @@ typedef enum { LK_MODE_NONE, LK_MODE_UNIFORM, LK_MODE_MIXED } lk_mode;
 int lk_decode(struct llama_context * ctx, lk_pool * pool, lk_mode mode, struct llama_batch batch, const int32_t * slots, char * err);
 
 //
-// Reading the output row of batch position i
+// Reading an output: the logits of one batch position, n_vocab of them (sampling.cpp)
 //
 
 // Whether all logits are finite.
-bool lk_finite(struct llama_context * ctx, int i);
+bool lk_finite(const float * logits, int n_vocab);
 
-llama_token lk_argmax(struct llama_context * ctx, int i);
+// The most likely token, the lower id among equals; -1 if a logit is not finite.
+llama_token lk_argmax(const float * logits, int n_vocab);
 
 // The log-probability of token in the raw distribution, and of the k most likely
 // tokens, most likely first, the lower id first among equals.
-float lk_logprobs(struct llama_context * ctx, int i, llama_token token, int k, llama_token * top, float * top_logprobs);
+float lk_logprobs(const float * logits, int n_vocab, llama_token token, int k, llama_token * top, float * top_logprobs);
 
-// A chain of llama.cpp's samplers: top-p, temperature, a seeded draw.
-struct llama_sampler * lk_sampler_new(float temperature, float top_p, uint32_t seed);
+//
+// Choosing a token
+//
+
+typedef struct lk_sampler lk_sampler;
+
+// As backend.Sampling, with what is left out as there.
+typedef struct {
+    float    temperature; // 0 is greedy
+    int32_t  top_k;
+    float    top_p;
+    float    min_p;
+    float    typical_p;
+    uint32_t seed;
+    float    repetition_penalty;
+    float    presence_penalty;
+    float    frequency_penalty;
+
+    const llama_logit_bias * bias;
+    int32_t                  n_bias;
+    const llama_token *      allowed;
+    int32_t                  n_allowed;
+    const llama_token *      ends; // tokens that end the answer
+    int32_t                  n_ends;
+    const char *             grammar; // or NULL
+
+    // For the penalties: tokens of the prompt, and how many will follow at most.
+    const llama_token * prompt;
+    int32_t             n_prompt;
+    int32_t             n_answer;
+} lk_sampling;
+
+// NULL and err if the grammar can't be used. What params points to is copied.
+lk_sampler * lk_sampler_new(const struct llama_vocab * vocab, const lk_sampling * params, char * err);
+void         lk_sampler_free(lk_sampler * sampler);
+
+// Chooses a token and accepts it; with no_end set, none that ends the answer.
+// LK_SLOW says that the choice must be made by lk_sample_slowly from the same
+// logits: the grammar refuses what was drawn, and has to look at every token.
+#define LK_SLOW (-2)
+llama_token lk_sample(lk_sampler * sampler, const float * logits, bool no_end);
+
+// LK_SAMPLE_FAILED if no token is left, or the grammar takes too long.
+#define LK_SAMPLE_FAILED (-3)
+llama_token lk_sample_slowly(lk_sampler * sampler, const float * logits, bool no_end);
 
 #ifdef __cplusplus
 }

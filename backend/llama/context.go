@@ -27,10 +27,21 @@ type ContextParams struct {
 	StepTokens  int // tokens in one step at most
 	Sequences   int // at most MaxSequences
 	Threads     int
-	CacheType   backend.DataType
-	OnGPU       bool // layers are on a GPU
+	KeyType     backend.DataType // of the KV cache
+	ValueType   backend.DataType
+	Flash       FlashAttention
 	Pool        PoolParams
 }
+
+// FlashAttention says whether attention is computed in one pass over the cache.
+type FlashAttention int
+
+// Choices of FlashAttention.
+const (
+	FlashAuto FlashAttention = iota // llama.cpp decides
+	FlashOff
+	FlashOn // on the CPU only
+)
 
 // PoolParams size the adapter pool.
 type PoolParams struct {
@@ -57,9 +68,6 @@ type Context struct {
 	outputs []C.int8_t
 	slots   []C.int32_t
 	n       int
-
-	topIDs      []C.llama_token
-	topLogprobs []C.float
 }
 
 // NewContext makes a context of a model. Its errors are *Error.
@@ -73,11 +81,8 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	params.n_threads_batch = C.int32_t(p.Threads)
 	params.kv_unified = true // separate streams would reorder a step's tokens
 	params.no_perf = true
-	params.type_k, params.type_v = ggmlType(p.CacheType), ggmlType(p.CacheType)
-	if !p.OnGPU {
-		// On the CPU it sums in F16, which costs log-probabilities two digits.
-		params.flash_attn_type = C.LLAMA_FLASH_ATTN_TYPE_DISABLED
-	}
+	params.type_k, params.type_v = ggmlType(p.KeyType), ggmlType(p.ValueType)
+	params.flash_attn_type = [...]int32{C.LLAMA_FLASH_ATTN_TYPE_AUTO, C.LLAMA_FLASH_ATTN_TYPE_DISABLED, C.LLAMA_FLASH_ATTN_TYPE_ENABLED}[p.Flash]
 	var reason errBuf
 	complaint()
 	c := C.lk_context_new(m.c, params, reason.c())
@@ -139,6 +144,9 @@ func (c *Context) Close() {
 	}
 	c.c, c.pool = nil, nil
 }
+
+// Flash tells whether attention is computed in one pass over the cache.
+func (c *Context) Flash() bool { return bool(C.lk_flash(c.c)) }
 
 // Pool describes the adapter pool; its Slots are 0 if there is none.
 func (c *Context) Pool() backend.Pool { return c.info }
@@ -217,47 +225,13 @@ func (c *Context) Forget(seq int) {
 	C.llama_memory_seq_rm(c.mem, C.llama_seq_id(seq), -1, -1)
 }
 
-// Finite tells whether the distribution at output i of the last step is made of
-// numbers.
-func (c *Context) Finite(i int) bool { return bool(C.lk_finite(c.c, C.int(i))) }
-
-// Argmax returns the most likely token at output i of the last step.
-func (c *Context) Argmax(i int) backend.Token { return backend.Token(C.lk_argmax(c.c, C.int(i))) }
-
-// Logprobs returns the log-probability of a token at output i of the last step,
-// before sampling, and those of the k most likely.
-func (c *Context) Logprobs(i int, t backend.Token, k int) (float32, []backend.TopToken) {
-	if k == 0 {
-		return float32(C.lk_logprobs(c.c, C.int(i), C.llama_token(t), 0, nil, nil)), nil
-	}
-	if len(c.topIDs) < k {
-		c.topIDs, c.topLogprobs = make([]C.llama_token, k), make([]C.float, k)
-	}
-	lp := C.lk_logprobs(c.c, C.int(i), C.llama_token(t), C.int(k), &c.topIDs[0], &c.topLogprobs[0])
-	top := make([]backend.TopToken, min(k, int(C.llama_vocab_n_tokens(c.model.vocab))))
-	for j := range top {
-		top[j] = backend.TopToken{ID: backend.Token(c.topIDs[j]), Logprob: float32(c.topLogprobs[j])}
-	}
-	return float32(lp), top
+// Share makes the first n tokens of a sequence part of another one, which is empty.
+// Nothing is copied.
+func (c *Context) Share(from, to, n int) {
+	C.llama_memory_seq_cp(c.mem, C.llama_seq_id(from), C.llama_seq_id(to), 0, C.llama_pos(n))
 }
 
-// Sampler draws tokens at a temperature above 0.
-type Sampler struct{ c *C.struct_llama_sampler }
-
-// NewSampler makes a sampler; s.Temperature must be above 0.
-func NewSampler(s backend.Sampling) *Sampler {
-	return &Sampler{C.lk_sampler_new(C.float(s.Temperature), C.float(s.TopP), C.uint32_t(s.Seed))}
-}
-
-// Sample draws from the distribution at output i of the last step.
-func (s *Sampler) Sample(c *Context, i int) backend.Token {
-	return backend.Token(C.llama_sampler_sample(s.c, c.c, C.int32_t(i)))
-}
-
-// Close frees the sampler. It is idempotent.
-func (s *Sampler) Close() {
-	if s.c != nil {
-		C.llama_sampler_free(s.c)
-		s.c = nil
-	}
+// Row returns output i of the last step. It is valid until the next one.
+func (c *Context) Row(i int) Row {
+	return Row{logits: C.llama_get_logits_ith(c.c, C.int32_t(i)), n: C.llama_vocab_n_tokens(c.model.vocab)}
 }

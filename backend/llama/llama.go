@@ -15,6 +15,8 @@ package llama
 #cgo CXXFLAGS: -std=c++17
 #cgo LDFLAGS: -Wl,--wrap=ggml_mul_mat -Wl,--wrap=ggml_scale
 #cgo LDFLAGS: -Wl,--wrap=_ZN16llm_graph_result9can_reuseERK16llm_graph_params -Wl,--wrap=_ZNK11llama_model9n_tensorsEv
+#cgo LDFLAGS: -Wl,--wrap=_Znwm
+#cgo LDFLAGS: -Wl,--wrap=ggml_flash_attn_ext -Wl,--wrap=ggml_flash_attn_ext_set_prec -Wl,--wrap=ggml_flash_attn_ext_add_sinks -Wl,--wrap=ggml_cast
 #include <stdlib.h>
 #include "bridge.h"
 */
@@ -169,10 +171,20 @@ func (m *Model) Generates() error {
 // AllF32 tells whether the model's matrices are all in F32.
 func (m *Model) AllF32() bool { return m.meta("general.file_type") == "0" }
 
-// IsEndOfGeneration tells whether a token ends an answer.
-func (m *Model) IsEndOfGeneration(t backend.Token) bool {
-	return bool(C.llama_vocab_is_eog(m.vocab, C.llama_token(t)))
+// EndsOfGeneration returns the tokens that end an answer.
+func (m *Model) EndsOfGeneration() []backend.Token {
+	var ends []backend.Token
+	for t := range C.llama_vocab_n_tokens(m.vocab) {
+		if C.llama_vocab_is_eog(m.vocab, t) {
+			ends = append(ends, backend.Token(t))
+		}
+	}
+	return ends
 }
+
+// SlidingWindow is the number of tokens that attention looks back in some layers; 0
+// if it looks back to the beginning in all.
+func (m *Model) SlidingWindow() int { return int(C.llama_model_n_swa(m.c)) }
 
 // Tokenize turns text into tokens. addSpecial adds what the model wants around a
 // prompt, such as a beginning-of-sequence token.

@@ -28,9 +28,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "attention.h"
 #include "llama-adapter.h"
 #include "llama-graph.h"
 #include "llama-model.h"
+#include "lowrank.h"
 
 struct lk_pool {
     struct weight {
@@ -125,8 +127,13 @@ static ggml_tensor * mul_mat_b(ggml_context * ctx, lk_pool & p, ggml_tensor * b,
         out = __real_ggml_mul_mat(ctx, view_of_slot(ctx, b, p.slot), ax);
     } else {
         const int64_t n = ax->ne[2];
-        out = ggml_mul_mat_id(ctx, b, ax, ids_for(ctx, p, b, n));
-        out = ggml_reshape_2d(ctx, out, out->ne[0], n);
+        ggml_tensor * ids = ids_for(ctx, p, b, n);
+        if (ggml_backend_buffer_is_host(b->buffer)) {
+            out = lowrank_mul_mat_id(ctx, b, ax, ids);
+        } else {
+            out = ggml_mul_mat_id(ctx, b, ax, ids);
+            out = ggml_reshape_2d(ctx, out, out->ne[0], n);
+        }
     }
     p.product = out;
     return out;
@@ -320,6 +327,7 @@ int lk_decode(llama_context * ctx, lk_pool * pool, lk_mode mode, llama_batch bat
         if (pool) {
             prepare(*pool, ctx, mode, batch, slots);
         }
+        attention_step(batch);
         current = pool;
         const int code = llama_decode(ctx, batch);
         if (code == 0) {

@@ -1,6 +1,8 @@
-// Package sched decides what the next step of an engine computes: which tokens
-// of which sequences, and how they use the adapter pool. It is a pure function
-// of its inputs: no clock, no goroutine, no C. The engine carries the plan out.
+// Package sched decides what an engine computes next: which waiting request is
+// admitted ([Queue]), which tokens of which sequences make a step and how they use
+// the adapter pool ([Plan]), and how many tokens of a prompt may join the steps of
+// others ([Pace]). All of it is a function of its inputs: no clock, no goroutine, no
+// C. The engine carries the decisions out.
 package sched
 
 import "lorikeet/backend"
@@ -8,6 +10,7 @@ import "lorikeet/backend"
 // Sequence is what the planner knows of a running sequence.
 type Sequence struct {
 	Slot    int  // of the adapter pool
+	Base    int  // how many of the pending tokens, the first ones, use slot 0 instead
 	Pending int  // tokens that wait to be computed, at least one
 	Prompt  bool // the pending tokens are of the prompt
 }
@@ -24,6 +27,7 @@ type Budget struct {
 type Share struct {
 	Sequence int // index into the planner's input
 	Tokens   int
+	Slot     int
 }
 
 // Step is a plan for one llama_decode call.
@@ -31,7 +35,10 @@ type Step struct {
 	Mode   backend.Mode
 	Shares []Share // in order; the tokens of a share are consecutive
 	Tokens int
+	Prompt int // of them, those of prompts
 	Slots  int // number of different slots
+
+	seen []bool // slots
 }
 
 // Plan fills step with what to compute next. seqs are in order of arrival.
@@ -39,54 +46,52 @@ type Step struct {
 //  1. Every generating sequence gets its one token, first come, first served, as
 //     far as the budget goes.
 //  2. Prompts share what is left, first come, first served, each as much as it
-//     can use; if somebody generates, Chunk bounds their sum.
+//     can use; if somebody generates, Chunk bounds their sum. A share ends where
+//     the slot changes.
 //  3. The mode is the cheapest that is right for the slots that occur.
 //
 // step's memory is used again.
 func Plan(seqs []Sequence, b Budget, step *Step) {
-	*step = Step{Shares: step.Shares[:0]}
-	for i, s := range seqs {
-		if !s.Prompt && step.Tokens < b.Tokens {
-			step.add(i, 1)
+	clear(step.seen)
+	*step = Step{Shares: step.Shares[:0], seen: step.seen}
+	for i := range seqs {
+		if !seqs[i].Prompt && step.Tokens < b.Tokens {
+			step.add(i, 1, seqs[i].Slot)
 		}
 	}
 	left := b.Tokens - step.Tokens
 	if step.Tokens > 0 {
 		left = min(left, b.Chunk)
 	}
-	for i, s := range seqs {
-		if s.Prompt && left > 0 {
-			n := min(s.Pending, left)
-			step.add(i, n)
-			left -= n
+	for i := range seqs {
+		s := &seqs[i]
+		if !s.Prompt || left <= 0 {
+			continue
 		}
-	}
-	step.setMode(seqs)
-}
-
-func (s *Step) add(sequence, tokens int) {
-	s.Shares = append(s.Shares, Share{sequence, tokens})
-	s.Tokens += tokens
-}
-
-func (s *Step) setMode(seqs []Sequence) {
-	for i, a := range s.Shares {
-		slot := seqs[a.Sequence].Slot
-		seen := false
-		for _, b := range s.Shares[:i] {
-			if seqs[b.Sequence].Slot == slot {
-				seen = true
-				break
-			}
+		n, slot := min(s.Pending, left), s.Slot
+		if s.Base > 0 {
+			n, slot = min(n, s.Base), 0
 		}
-		if !seen {
-			s.Slots++
-		}
+		step.add(i, n, slot)
+		step.Prompt += n
+		left -= n
 	}
 	switch {
-	case s.Slots > 1:
-		s.Mode = backend.ModeMixed
-	case len(s.Shares) > 0 && seqs[s.Shares[0].Sequence].Slot != 0:
-		s.Mode = backend.ModeUniform
+	case step.Slots > 1:
+		step.Mode = backend.ModeMixed
+	case step.Slots == 1 && step.Shares[0].Slot != 0:
+		step.Mode = backend.ModeUniform
+	}
+}
+
+func (s *Step) add(sequence, tokens, slot int) {
+	s.Shares = append(s.Shares, Share{sequence, tokens, slot})
+	s.Tokens += tokens
+	for slot >= len(s.seen) {
+		s.seen = append(s.seen, false)
+	}
+	if !s.seen[slot] {
+		s.seen[slot] = true
+		s.Slots++
 	}
 }

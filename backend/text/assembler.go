@@ -14,6 +14,7 @@ import (
 // Assembler collects the pieces of one answer. The zero value is not usable.
 type Assembler struct {
 	stop    []string
+	include bool                // a stop string is part of the answer
 	held    []byte              // not yet released
 	pending []backend.TokenInfo // tokens whose text begins in held, or has no text
 	ends    []int               // for each pending token, where its text ends in held
@@ -21,9 +22,10 @@ type Assembler struct {
 }
 
 // NewAssembler makes an assembler that ends the text before the first of the
-// stop strings. Unless keepTokens is set, no tokens are returned beside the text.
-func NewAssembler(stop []string, keepTokens bool) *Assembler {
-	return &Assembler{stop: stop, keep: keepTokens}
+// stop strings, or behind it if includeStop is set. Unless keepTokens is set, no
+// tokens are returned beside the text.
+func NewAssembler(stop []string, includeStop, keepTokens bool) *Assembler {
+	return &Assembler{stop: stop, include: includeStop, keep: keepTokens}
 }
 
 // Add appends a token's piece. It returns the text that can now be sent, with the
@@ -51,17 +53,21 @@ func (a *Assembler) Flush() (string, []backend.TokenInfo) {
 	return a.release(len(a.held), false)
 }
 
-// findStop returns where the first stop string begins, given that nothing before
-// from completes one.
+// findStop returns where the text ends because of the stop string that begins
+// first, or -1, given that nothing before from completes one.
 func (a *Assembler) findStop(from int) int {
-	first := -1
+	first, end := -1, -1
 	for _, s := range a.stop {
 		start := max(0, from-len(s)+1)
 		if i := bytes.Index(a.held[start:], []byte(s)); i >= 0 && (first < 0 || start+i < first) {
 			first = start + i
+			end = first
+			if a.include {
+				end += len(s)
+			}
 		}
 	}
-	return first
+	return end
 }
 
 // safe returns how many held bytes can be released: up to the last whole

@@ -53,7 +53,7 @@ func TestAssembler(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			parts, tokens, stopped := feed(NewAssembler(tt.stop, true), tt.pieces...)
+			parts, tokens, stopped := feed(NewAssembler(tt.stop, false, true), tt.pieces...)
 			if got := strings.Join(parts, "|"); got != tt.parts {
 				t.Errorf("parts %q, want %q", got, tt.parts)
 			}
@@ -81,7 +81,7 @@ func FuzzAssembler(f *testing.F) {
 			pieces = append(pieces, rest[:n])
 			rest = rest[n:]
 		}
-		parts, _, stopped := feed(NewAssembler([]string{stop}, false), pieces...)
+		parts, _, stopped := feed(NewAssembler([]string{stop}, false, false), pieces...)
 		want, _, found := strings.Cut(whole, stop)
 		if got := strings.Join(parts, ""); got != want || stopped != found {
 			t.Errorf("got %q, %v; want %q, %v", got, stopped, want, found)

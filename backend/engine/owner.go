@@ -8,24 +8,35 @@ import (
 
 	"lorikeet/backend"
 	"lorikeet/backend/llama"
+	"lorikeet/backend/prefix"
 	"lorikeet/backend/sched"
 )
 
 // owner is the state of the goroutine that owns the model's context.
 type owner struct {
 	*Engine
-	ctx *llama.Context
+	ctx   *llama.Context
+	cache *prefix.Tree
+	crew  *crew
+	// isolated says that attention reads no cell of another sequence, so that numbers
+	// that are not finite stay where they came up. share says that sequences may share
+	// the beginning of their cells.
+	isolated, share bool
 
-	waiting []*sequence // in order of arrival
+	queue   sched.Queue[*sequence]
 	running []*sequence // in order of admission
 	filling []*fill
-	freeIDs []int
-	room    int // tokens of the cache that are not set aside
+	pace    sched.Pace
+
+	slow       chan *sequence // whose slow choice is made
+	slowly     int            // choices under way
+	slowPlaces chan struct{}  // taken by those that compute
+	idle       bool           // the last step had nothing to compute
 
 	// Used again in every step.
+	ready []*sequence // those of running that a step can go on with
 	plan  []sched.Sequence
 	step  sched.Step
-	first []int // batch position of each share
 }
 
 // run is the owner's goroutine, from loading the model to freeing it.
@@ -39,6 +50,7 @@ func (e *Engine) run(started chan<- error) {
 		return
 	}
 	started <- nil
+	o.idle = true
 	for o.receive() {
 		o.dropCancelled()
 		o.admit()
@@ -61,6 +73,7 @@ func (o *owner) load() error {
 	}
 	o.info = o.model.Info()
 	o.longestPiece = o.model.LongestPiece()
+	o.ends = o.model.EndsOfGeneration()
 	o.params.setDefaults(o.info.Context)
 	p := o.params
 	typ := backend.F16
@@ -73,14 +86,18 @@ func (o *owner) load() error {
 	if p.PoolType == nil {
 		p.PoolType = &typ
 	}
-	o.ctx, err = o.model.NewContext(llama.ContextParams{
+	params := llama.ContextParams{
 		CacheTokens: p.CacheTokens, StepTokens: p.StepTokens, Sequences: p.Sequences, Threads: p.Threads,
-		CacheType: *p.CacheType, OnGPU: p.GPULayers != 0,
+		KeyType: *p.CacheType, ValueType: *p.CacheType,
 		Pool: llama.PoolParams{Slots: max(0, p.Slots) + 1, Rank: p.Rank, Type: *p.PoolType, Targets: p.Targets},
-	})
-	if err != nil {
+	}
+	if p.GPULayers == 0 {
+		params.Flash = llama.FlashOn // our own, which reads no cell of another sequence
+	}
+	if o.ctx, err = o.model.NewContext(params); err != nil {
 		return err
 	}
+	o.isolated = p.GPULayers == 0 && o.ctx.Flash()
 	if err := o.params.checkTargets(o.ctx.Pool()); err != nil {
 		return err
 	}
@@ -89,10 +106,11 @@ func (o *owner) load() error {
 	}
 	o.info.Fingerprint, o.info.Context, o.info.Pool = fp, p.Context, o.ctx.Pool()
 	o.inbox = make(chan *sequence, p.Queue)
-	o.room = p.CacheTokens
-	for id := range p.Sequences {
-		o.freeIDs = append(o.freeIDs, id)
-	}
+	o.cache = prefix.New(llama.MaxSequences)
+	o.share = o.model.SlidingWindow() == 0 // a window's cells are used again while the sequence goes on
+	o.slow = make(chan *sequence, p.Sequences)
+	o.slowPlaces = make(chan struct{}, max(1, p.Threads/2))
+	o.crew = newCrew(p.Threads)
 	return nil
 }
 
@@ -123,6 +141,9 @@ func (o *owner) warmUp() error {
 }
 
 func (o *owner) free() {
+	if o.crew != nil {
+		o.crew.dismiss()
+	}
 	if o.ctx != nil {
 		o.ctx.Close()
 	}
@@ -134,12 +155,14 @@ func (o *owner) free() {
 // receive takes in what others have sent, waiting only if there is nothing to do.
 // It returns false when the engine is closing.
 func (o *owner) receive() bool {
-	if len(o.running)+len(o.waiting)+len(o.filling) == 0 {
+	if o.idle && len(o.filling) == 0 {
 		select {
 		case s := <-o.inbox:
-			o.waiting = append(o.waiting, s)
+			o.enter(s)
 		case f := <-o.fills:
 			o.filling = append(o.filling, f)
+		case s := <-o.slow:
+			o.chosen(s)
 		case <-o.wake:
 		case <-o.closing:
 			return false
@@ -148,9 +171,11 @@ func (o *owner) receive() bool {
 	for {
 		select {
 		case s := <-o.inbox:
-			o.waiting = append(o.waiting, s)
+			o.enter(s)
 		case f := <-o.fills:
 			o.filling = append(o.filling, f)
+		case s := <-o.slow:
+			o.chosen(s)
 		case <-o.closing:
 			return false
 		default:
@@ -159,52 +184,27 @@ func (o *owner) receive() bool {
 	}
 }
 
+func (o *owner) enter(s *sequence) { o.queue.Push(s.flow, len(s.tokens), s) }
+
 func (o *owner) dropCancelled() {
-	o.waiting = slices.DeleteFunc(o.waiting, func(s *sequence) bool {
-		err := s.ctx.Err()
-		if err != nil {
-			o.queued.Add(-1)
-			s.end(backend.Event{Err: err})
-		}
-		return err != nil
-	})
+	if o.queue.Len() > 0 {
+		o.queue.Remove(func(s *sequence) bool {
+			err := s.ctx.Err()
+			if err != nil {
+				o.dequeue(len(s.req.Prompt))
+				s.end(backend.Event{Err: err})
+			}
+			return err != nil
+		})
+	}
 	o.running = slices.DeleteFunc(o.running, func(s *sequence) bool {
 		err := s.ctx.Err()
-		if err != nil {
-			o.retire(s, backend.Event{Err: err})
+		if err == nil || s.slow {
+			return false
 		}
-		return err != nil
+		o.retire(s, backend.Event{Err: err}, true)
+		return true
 	})
-}
-
-// admit gives waiting requests a sequence, in order, as long as there are ids and
-// the cache has room for all that each may need: what runs always finishes.
-func (o *owner) admit() {
-	n := 0
-	for _, s := range o.waiting {
-		if len(o.freeIDs) == 0 || s.reserve > o.room {
-			break
-		}
-		s.id = o.freeIDs[len(o.freeIDs)-1]
-		o.freeIDs = o.freeIDs[:len(o.freeIDs)-1]
-		o.room -= s.reserve
-		o.running = append(o.running, s)
-		n++
-	}
-	o.waiting = slices.Delete(o.waiting, 0, n)
-	o.stats.running.Add(int64(n))
-	o.queued.Add(int64(-n))
-}
-
-// retire frees what a running sequence holds and sends its last event. The caller
-// takes it out of running.
-func (o *owner) retire(s *sequence, last backend.Event) {
-	o.ctx.Forget(s.id)
-	o.freeIDs = append(o.freeIDs, s.id)
-	o.room += s.reserve
-	o.stats.running.Add(-1)
-	o.stats.cache.Add(-int64(s.past))
-	s.end(last)
 }
 
 // fillSlots writes a bounded piece of the waiting slot images.
@@ -232,93 +232,19 @@ func (o *owner) fillSlots() {
 	}
 }
 
-// decode plans and computes one step, and hands out what came of it.
-func (o *owner) decode() {
-	if len(o.running) == 0 {
-		return
-	}
-	o.plan = o.plan[:0]
-	for _, s := range o.running {
-		o.plan = append(o.plan, sched.Sequence{Slot: s.req.Slot, Pending: s.pending(), Prompt: s.inPrompt()})
-	}
-	sched.Plan(o.plan, sched.Budget{Tokens: o.params.StepTokens, Chunk: o.params.Chunk}, &o.step)
-
-	o.ctx.Clear()
-	o.first = o.first[:0]
-	at := 0
-	for _, sh := range o.step.Shares {
-		o.first = append(o.first, at)
-		o.running[sh.Sequence].add(o.ctx, sh.Tokens)
-		at += sh.Tokens
-	}
-	err := o.ctx.Decode(o.step.Mode)
-	o.stats.step(&o.step)
-	if err != nil {
-		slog.Error("a step failed", "err", err, "mode", o.step.Mode.String(), "tokens", o.step.Tokens)
-		o.endStep(func(int, *sequence) (backend.Event, bool) {
-			return backend.Event{Err: fmt.Errorf("%w: %w", backend.ErrDecode, err)}, true
-		})
-		return
-	}
-	if !o.finite() {
-		o.wipe()
-		return
-	}
-	o.endStep(func(share int, s *sequence) (backend.Event, bool) {
-		if s.generated == 0 && s.req.PromptLogprobs {
-			s.scorePrompt(o.ctx, o.model, o.first[share], o.step.Shares[share].Tokens)
-		}
-		if s.output < 0 {
-			return backend.Event{}, false
-		}
-		return s.advance(o.ctx, o.model)
-	})
-}
-
-// finite tells whether the step gave numbers wherever a token is to be chosen.
-func (o *owner) finite() bool {
-	for _, sh := range o.step.Shares {
-		if s := o.running[sh.Sequence]; s.output >= 0 && !o.ctx.Finite(s.output) {
-			return false
-		}
-	}
-	return true
-}
-
-// wipe ends all running requests after a step whose numbers are not finite, as an
-// adapter of absurd weights makes them. All sequences share the cache's memory, and
-// such a number reaches them through it, so none can go on.
-func (o *owner) wipe() {
-	slog.Error("a step gave numbers that are not finite: all running requests are ended", "mode", o.step.Mode.String(), "sequences", len(o.running))
-	for _, s := range o.running {
-		o.retire(s, backend.Event{Err: fmt.Errorf("%w: its numbers are not finite", backend.ErrDecode)})
-	}
-	o.running = o.running[:0]
-	o.ctx.ForgetAll(true)
-}
-
-// endStep calls f for each sequence of the step, and retires those that end.
-func (o *owner) endStep(f func(share int, s *sequence) (last backend.Event, ended bool)) {
-	for i, sh := range o.step.Shares {
-		s := o.running[sh.Sequence]
-		if last, ended := f(i, s); ended {
-			o.retire(s, last)
-			o.running[sh.Sequence] = nil
-		}
-	}
-	o.running = slices.DeleteFunc(o.running, func(s *sequence) bool { return s == nil })
-}
-
 func (o *owner) endAll(err error) {
+	o.awaitSlow()
 	for _, s := range o.running {
-		o.retire(s, backend.Event{Err: err})
+		o.retire(s, backend.Event{Err: err}, false)
 	}
 	for len(o.inbox) > 0 { // nothing comes in any more
-		o.waiting = append(o.waiting, <-o.inbox)
+		o.enter(<-o.inbox)
 	}
-	for _, s := range o.waiting {
+	o.queue.Remove(func(s *sequence) bool {
+		o.dequeue(len(s.req.Prompt))
 		s.end(backend.Event{Err: err})
-	}
+		return true
+	})
 	for _, f := range o.filling {
 		f.done <- err
 	}

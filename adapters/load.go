@@ -1,0 +1,276 @@
+package adapters
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"lorikeet/adapters/lora"
+)
+
+// parallelLoads bounds how many loads hold adapters in host memory at a time.
+const parallelLoads = 4
+
+// linger is how long a load goes on, and keeps its place in the queue for a slot,
+// after its last waiter's deadline: the client was told to come back, and with
+// requests that outlast the deadline it would else never reach the end of the queue.
+const linger = 5 * time.Second
+
+// load is one load under way, shared by its waiters. The manager's mutex guards
+// all from waiters on; the rest belongs to the load's goroutine.
+type load struct {
+	id       string
+	parts    []part             // sorted by name
+	versions map[string]version // of the parts, by name
+	seeker   *seeker            // of a slot; nil until it is known what to put there
+
+	ctx     context.Context // ends when nobody waits any more, or the manager is closed
+	cancel  context.CancelFunc
+	waiters map[*waiter]struct{}
+	keep    time.Time   // until when the load goes on without waiters
+	timer   *time.Timer // runs then
+	filling bool        // then it is finished, even if nobody waits any more
+}
+
+type waiter struct {
+	refs  []Ref
+	done  chan struct{} // closed when lease or err is set
+	lease *Lease
+	err   error
+}
+
+// refs are the parts' in their order.
+func (l *load) refs() []Ref {
+	refs := make([]Ref, len(l.parts))
+	for i, p := range l.parts {
+		refs[i] = p.Ref
+	}
+	return refs
+}
+
+// abandon ends a load that nobody waits for. The caller holds mu.
+func (m *Manager) abandon(l *load) {
+	if len(l.waiters) > 0 || l.filling {
+		return
+	}
+	if wait := time.Until(l.keep); wait > 0 {
+		if l.timer != nil {
+			l.timer.Stop()
+		}
+		l.timer = time.AfterFunc(wait, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.abandon(l)
+		})
+		return
+	}
+	m.forget(l)
+	l.cancel()
+}
+
+// forget lets the next request for the same begin anew. The caller holds mu.
+func (m *Manager) forget(l *load) {
+	if m.loading[l.id] == l {
+		delete(m.loading, l.id)
+	}
+}
+
+// run is a load's goroutine.
+func (m *Manager) run(l *load) {
+	defer l.cancel()
+	start := time.Now()
+	own, err := m.bring(l)
+	if err != nil && l.seeker != nil {
+		m.slots.leave(l.seeker)
+	}
+	if err != nil && m.ctx.Err() != nil {
+		err = ErrClosed
+	}
+	m.mu.Lock()
+	m.forget(l)
+	var unusable *lora.Error
+	var combination *CombinationError
+	if errors.As(err, &unusable) || errors.As(err, &combination) {
+		m.fail(l.id, err)
+	}
+	for w := range l.waiters {
+		if w.err = err; err != nil {
+			continue
+		}
+		w.lease, w.err = m.newLease(w.refs, l.versions)
+		if w.lease != nil && own.Slot != 0 {
+			w.lease.Slot = own.Slot
+			m.slots.again(own.Slot)
+		}
+	}
+	if err == nil {
+		own.Release() // before the waiters go on: the slot is as free as they leave it
+	}
+	for w := range l.waiters {
+		close(w.done)
+	}
+	m.mu.Unlock()
+	if err != nil {
+		slog.Warn("adapter not loaded", "adapter", names(l.parts), "err", err)
+		return
+	}
+	slog.Info("adapter loaded", "adapter", own.String(), "slot", own.Slot, "took", time.Since(start).Round(10*time.Microsecond))
+}
+
+func names(parts []part) string {
+	var b []string
+	for _, p := range parts {
+		b = append(b, p.Name)
+	}
+	return strings.Join(b, " ")
+}
+
+// bring gets a lease of what a load is for. It waits for a slot without holding
+// memory, so that any number of loads can wait; for what was read before it knew what
+// to wait for, that means to read it again. If it fails, the slot is still reserved.
+func (m *Manager) bring(l *load) (*Lease, error) {
+	for {
+		if k := l.seeker; k != nil {
+			select {
+			case <-k.done:
+			case <-l.ctx.Done():
+				return nil, l.ctx.Err()
+			}
+			if k.resident {
+				own, err := m.newLease(l.refs(), l.versions)
+				if err == nil {
+					own.Slot = k.slot
+				}
+				return own, err
+			}
+		}
+		own, err := m.fill(l)
+		if err != nil || own.Slot != 0 || own.Key == "" {
+			return own, err
+		}
+	}
+}
+
+// fill reads what a load is for and puts it into the slot that is reserved for it, or
+// into one that is free at once. The lease has no slot if none is, or none is needed.
+func (m *Manager) fill(l *load) (*Lease, error) {
+	select {
+	case m.places <- struct{}{}:
+		defer func() { <-m.places }()
+	case <-l.ctx.Done():
+		return nil, l.ctx.Err()
+	}
+	content, err := m.read(l)
+	if err != nil {
+		return nil, err
+	}
+	own, err := m.newLease(l.refs(), l.versions)
+	if err != nil || own.Key == "" {
+		return own, err
+	}
+	image, err := lora.Image(&m.info, content)
+	if err != nil {
+		return nil, err
+	}
+	if l.seeker == nil {
+		l.seeker = m.slots.seek(own.Key)
+		select {
+		case <-l.seeker.done:
+		default:
+			return own, nil
+		}
+		if l.seeker.resident {
+			own.Slot = l.seeker.slot
+			return own, nil
+		}
+	}
+	m.mu.Lock()
+	l.filling = l.ctx.Err() == nil
+	m.mu.Unlock()
+	if !l.filling {
+		return nil, l.ctx.Err()
+	}
+	if err := m.engine.FillSlot(m.ctx, l.seeker.slot, image); err != nil {
+		return nil, err
+	}
+	m.slots.filled(l.seeker, own.Key)
+	own.Slot = l.seeker.slot
+	return own, nil
+}
+
+// read reads the adapters of a load, in the order of their keys: equal keys mean
+// equal images.
+func (m *Manager) read(l *load) ([]lora.Scaled, error) {
+	var content []lora.Scaled
+	for _, p := range l.parts {
+		if p.Scale == 0 {
+			m.mu.Lock()
+			v := m.versions[p.Name]
+			m.mu.Unlock()
+			if v.stamp == p.stamp && v.err == nil {
+				l.versions[p.Name] = v
+				continue
+			}
+		}
+		v, a, err := m.readPart(l, p)
+		if v.stamp != "" {
+			m.mu.Lock()
+			m.versions[p.Name] = v
+			m.mu.Unlock()
+		}
+		if err != nil {
+			return nil, blame(p.Name, err, len(l.parts))
+		}
+		l.versions[p.Name] = v
+		if p.Scale == 0 {
+			continue
+		}
+		content = append(content, lora.Scaled{Adapter: a, Scale: p.Scale})
+		if err := lora.CheckTogether(&m.info, content); err != nil { // before the next takes more memory
+			return nil, blame(p.Name, err, len(l.parts))
+		}
+	}
+	slices.SortFunc(content, func(a, b lora.Scaled) int {
+		return cmp.Compare(partKey(a.Digest, a.Scale), partKey(b.Digest, b.Scale))
+	})
+	return content, nil
+}
+
+// readPart reads an adapter and checks it against the base. v tells what is now known
+// of the files; its stamp is empty if that is nothing.
+func (m *Manager) readPart(l *load, p part) (v version, a *lora.Adapter, err error) {
+	const tries = 5
+	v.stamp = p.stamp
+	for range tries {
+		if l.ctx.Err() != nil {
+			return version{}, nil, l.ctx.Err()
+		}
+		a, err = m.catalog.read(p.source, &m.info)
+		stamp, stampErr := m.catalog.stamp(p.source)
+		if stampErr != nil {
+			return version{}, nil, stampErr
+		}
+		if stamp != v.stamp { // replaced meanwhile: what was read may be of both
+			v.stamp, err = stamp, &lora.Error{File: p.source.path, Reason: "changes while it is read"}
+			continue
+		}
+		if err == nil {
+			err = a.Check(&m.info)
+		}
+		var unusable *lora.Error
+		switch {
+		case err == nil:
+			v.digest, v.invocation = a.Digest, a.Invocation
+		case errors.As(err, &unusable):
+			v.failure = remember(err)
+		default:
+			v.stamp = ""
+		}
+		return v, a, err
+	}
+	return version{}, nil, err
+}

@@ -1,0 +1,40 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"lorikeet/backend"
+	"lorikeet/backend/sched"
+)
+
+// stats is written by the owner and read by anyone.
+type stats struct {
+	steps, tokens, nanoseconds [backend.NumModes]atomic.Uint64
+	slots                      atomic.Uint64
+	maxSlots                   atomic.Int64
+	running, used, kept        atomic.Int64 // what has ended is taken off before its last event
+	queries, hits, preemptions atomic.Uint64
+}
+
+func (s *stats) step(step *sched.Step, took time.Duration) {
+	s.steps[step.Mode].Add(1)
+	s.tokens[step.Mode].Add(uint64(step.Tokens))
+	s.nanoseconds[step.Mode].Add(uint64(took))
+	s.slots.Add(uint64(step.Slots))
+	if n := int64(step.Slots); n > s.maxSlots.Load() {
+		s.maxSlots.Store(n)
+	}
+}
+
+func (s *stats) snapshot() backend.Stats {
+	out := backend.Stats{
+		Slots: s.slots.Load(), MaxSlotsPerStep: int(s.maxSlots.Load()),
+		Running: int(s.running.Load()), CacheUsed: int(s.used.Load()), CacheKept: int(s.kept.Load()),
+		PrefixQueries: s.queries.Load(), PrefixHits: s.hits.Load(), Preemptions: s.preemptions.Load(),
+	}
+	for m := range out.Steps {
+		out.Steps[m], out.Tokens[m], out.Time[m] = s.steps[m].Load(), s.tokens[m].Load(), time.Duration(s.nanoseconds[m].Load())
+	}
+	return out
+}

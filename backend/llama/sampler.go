@@ -1,0 +1,133 @@
+package llama
+
+/*
+#include <stdlib.h>
+#include "bridge.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"unsafe"
+
+	"lorikeet/backend"
+)
+
+// ErrNoToken says that a sampler found no token to choose: its grammar and its other
+// limits exclude each other, or the grammar took too long.
+var ErrNoToken = errors.New("no token can be chosen")
+
+// Row is the raw distribution over the next token at one output: a logit for each
+// token of the vocabulary, in memory that Context or Keep owns.
+type Row struct {
+	logits *C.float
+	n      C.int
+}
+
+// Argmax returns the most likely token; ok is false if a logit is not finite.
+func (r Row) Argmax() (t backend.Token, ok bool) {
+	t = backend.Token(C.lk_argmax(r.logits, r.n))
+	return t, t >= 0
+}
+
+// Finite tells whether all logits are finite.
+func (r Row) Finite() bool { return bool(C.lk_finite(r.logits, r.n)) }
+
+// Logprobs returns the log-probability of a token, and those of the k most likely.
+func (r Row) Logprobs(t backend.Token, k int) (float32, []backend.TopToken) {
+	if k == 0 {
+		return float32(C.lk_logprobs(r.logits, r.n, C.llama_token(t), 0, nil, nil)), nil
+	}
+	k = min(k, int(r.n))
+	ids, lps := make([]C.llama_token, k), make([]C.float, k)
+	lp := C.lk_logprobs(r.logits, r.n, C.llama_token(t), C.int(k), &ids[0], &lps[0])
+	top := make([]backend.TopToken, k)
+	for j := range top {
+		top[j] = backend.TopToken{ID: backend.Token(ids[j]), Logprob: float32(lps[j])}
+	}
+	return float32(lp), top
+}
+
+// Keep copies the row, so that it outlives the next step.
+func (r Row) Keep() Row {
+	logits := slices.Clone(unsafe.Slice(r.logits, int(r.n)))
+	return Row{logits: &logits[0], n: r.n}
+}
+
+// Sampler chooses the tokens of one sequence. It belongs to one goroutine at a time.
+type Sampler struct{ c *C.struct_lk_sampler }
+
+// NewSampler makes the sampler of a request; ends are the tokens that end an answer.
+// Its error, a *backend.GrammarError, is the grammar's.
+func (m *Model) NewSampler(r *backend.Request, ends []backend.Token) (*Sampler, error) {
+	s := &r.Sampling
+	var pin runtime.Pinner // params holds pointers into Go's memory
+	defer pin.Unpin()
+	bias := make([]C.llama_logit_bias, len(s.LogitBias))
+	for i, b := range s.LogitBias {
+		bias[i] = C.llama_logit_bias{token: C.llama_token(b.Token), bias: C.float(b.Bias)}
+	}
+	params := C.lk_sampling{
+		temperature: C.float(s.Temperature), top_k: C.int32_t(min(s.TopK, 1<<30)), top_p: C.float(s.TopP), min_p: C.float(s.MinP),
+		typical_p: C.float(s.TypicalP), seed: C.uint32_t(s.Seed),
+		repetition_penalty: C.float(s.RepetitionPenalty), presence_penalty: C.float(s.PresencePenalty), frequency_penalty: C.float(s.FrequencyPenalty),
+		bias: pinned(&pin, bias), n_bias: C.int32_t(len(bias)),
+		n_allowed: C.int32_t(len(s.Allowed)), n_ends: C.int32_t(len(ends)),
+		n_prompt: C.int32_t(len(r.Prompt)), n_answer: C.int32_t(max(1, r.MaxTokens)),
+	}
+	params.allowed = (*C.llama_token)(pinned(&pin, s.Allowed))
+	params.ends = (*C.llama_token)(pinned(&pin, ends))
+	params.prompt = (*C.llama_token)(pinned(&pin, r.Prompt))
+	if s.Grammar != "" {
+		params.grammar = C.CString(s.Grammar)
+		defer C.free(unsafe.Pointer(params.grammar))
+	}
+	var reason errBuf
+	c := C.lk_sampler_new(m.vocab, &params, reason.c())
+	if c == nil {
+		return nil, &backend.GrammarError{Reason: reason.or("can't be used")}
+	}
+	return &Sampler{c}, nil
+}
+
+// pinned is where a slice begins, or nil if it is empty.
+func pinned[T any](pin *runtime.Pinner, s []T) *T {
+	if len(s) == 0 {
+		return nil
+	}
+	pin.Pin(&s[0])
+	return &s[0]
+}
+
+// Sample chooses a token; with noEnd set, none that ends the answer. If slow is
+// set, SampleSlowly must choose instead, from the same row.
+func (s *Sampler) Sample(r Row, noEnd bool) (t backend.Token, slow bool, err error) {
+	switch t := C.lk_sample(s.c, r.logits, C.bool(noEnd)); t {
+	case C.LK_SLOW:
+		return 0, true, nil
+	case C.LK_SAMPLE_FAILED:
+		return 0, false, ErrNoToken
+	default:
+		return backend.Token(t), false, nil
+	}
+}
+
+// SampleSlowly chooses a token from all that the grammar allows, which may take many
+// times as long as a step.
+func (s *Sampler) SampleSlowly(r Row, noEnd bool) (backend.Token, error) {
+	t := C.lk_sample_slowly(s.c, r.logits, C.bool(noEnd))
+	if t == C.LK_SAMPLE_FAILED {
+		return 0, ErrNoToken
+	}
+	return backend.Token(t), nil
+}
+
+// Close frees the sampler. It is idempotent.
+func (s *Sampler) Close() {
+	if s.c != nil {
+		C.lk_sampler_free(s.c)
+		s.c = nil
+	}
+}

@@ -1,0 +1,346 @@
+// What is read from an output, and how the next token is chosen: llama.cpp's
+// samplers, in a chain whose scratch memory is used again.
+//
+// A chain that cuts to the k most likely tokens and changes no logit before that
+// never sees the whole vocabulary. A grammar is asked about the token that was
+// drawn; only if it refuses does it look at every token, which takes long enough to
+// be done apart from the step (lk_sample_slowly).
+#include "bridge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <exception>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <vector>
+
+static const uint32_t EXPONENT = 0x7f800000u; // all ones in numbers that are not finite
+
+bool lk_finite(const float * logits, int n_vocab) {
+    uint32_t bad = 0; // on the bits, which vectorizes: it is done for each generated token
+    for (int t = 0; t < n_vocab; t++) {
+        uint32_t bits;
+        memcpy(&bits, &logits[t], sizeof(bits));
+        bad |= (bits & EXPONENT) == EXPONENT;
+    }
+    return !bad;
+}
+
+// The largest of n numbers. Eight lanes, because the order of comparisons is part of
+// what a compiler keeps.
+static float max_of(const float * x, int n) {
+    float lanes[8];
+    std::fill(lanes, lanes + 8, -INFINITY);
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (int j = 0; j < 8; j++) {
+            lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+        }
+    }
+    float best = *std::max_element(lanes, lanes + 8);
+    for (; i < n; i++) {
+        best = std::max(best, x[i]);
+    }
+    return best;
+}
+
+llama_token lk_argmax(const float * logits, int n_vocab) {
+    if (!lk_finite(logits, n_vocab)) {
+        return -1;
+    }
+    return std::find(logits, logits + n_vocab, max_of(logits, n_vocab)) - logits;
+}
+
+// Calls f(token) for the k largest logits, the largest first, the lower id first among equals.
+template <typename F> static void for_top_k(const float * logits, int n_vocab, int k, std::vector<llama_token> & heap, F f) {
+    auto better = [&](llama_token a, llama_token b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+    heap.clear(); // the k best so far, the worst of them in front
+    k = std::min(k, n_vocab);
+    llama_token t = 0;
+    for (; t < k; t++) {
+        heap.push_back(t);
+    }
+    std::make_heap(heap.begin(), heap.end(), better);
+    for (; t < n_vocab; t++) {
+        if (logits[t] > logits[heap.front()]) { // an equal one has a higher id
+            std::pop_heap(heap.begin(), heap.end(), better);
+            heap.back() = t;
+            std::push_heap(heap.begin(), heap.end(), better);
+        }
+    }
+    std::sort_heap(heap.begin(), heap.end(), better);
+    for (llama_token best : heap) {
+        f(best);
+    }
+}
+
+float lk_logprobs(const float * logits, int n_vocab, llama_token token, int k, llama_token * top, float * top_logprobs) {
+    const float max = max_of(logits, n_vocab);
+    double sum = 0;
+    for (int t = 0; t < n_vocab; t++) {
+        sum += expf(logits[t] - max);
+    }
+    const double log_sum = log(sum) + max;
+    if (k > 0) {
+        static thread_local std::vector<llama_token> heap;
+        int j = 0;
+        for_top_k(logits, n_vocab, k, heap, [&](llama_token t) {
+            top[j] = t;
+            top_logprobs[j] = logits[t] - log_sum;
+            j++;
+        });
+    }
+    return logits[token] - log_sum;
+}
+
+//
+// A limit to the time that a grammar takes
+//
+// What a grammar allows next is a set of stacks, and an ambiguous grammar can double
+// them with every character. llama.cpp copies each in newly allocated memory, so the
+// allocator is where it can be stopped: a linker wrapper (--wrap, in llama.go) around
+// operator new throws when the thread has used up its time.
+//
+
+static const int64_t GRAMMAR_NANOSECONDS = 250 * 1000 * 1000; // of the thread's CPU time, for one token
+
+static thread_local int64_t  deadline    = 0; // 0: none
+static thread_local unsigned allocations = 0;
+
+static int64_t thread_nanoseconds() {
+    timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+extern "C" void * __real__Znwm(size_t n);
+
+extern "C" void * __wrap__Znwm(size_t n) {
+    if (deadline && ++allocations % 64 == 0 && thread_nanoseconds() > deadline) {
+        deadline = 0; // what unwinds may allocate
+        throw std::bad_alloc();
+    }
+    return __real__Znwm(n);
+}
+
+namespace {
+struct time_limit {
+    explicit time_limit(bool on) { deadline = on ? thread_nanoseconds() + GRAMMAR_NANOSECONDS : 0; }
+    ~time_limit() { deadline = 0; }
+};
+}
+
+//
+// Samplers
+//
+
+namespace {
+struct sampler_deleter {
+    void operator()(llama_sampler * s) const { llama_sampler_free(s); }
+};
+}
+using sampler_ptr = std::unique_ptr<llama_sampler, sampler_deleter>;
+
+struct lk_sampler {
+    int n_vocab = 0;
+    int top_k   = 0; // the first cut, if it can be made on the logits as they are; 0: it can't
+
+    std::vector<llama_token> allowed; // nothing else is a candidate; empty: everything is
+    std::vector<llama_token> ends;
+    std::vector<llama_logit_bias> bias; // token is the candidate's index
+
+    sampler_ptr grammar;
+    sampler_ptr penalties;
+    sampler_ptr choice; // cuts and draws; null: greedy
+};
+
+// The candidates of the choice under way on this thread.
+static thread_local std::vector<llama_token_data> candidates;
+static thread_local std::vector<llama_token>      top_k_heap;
+
+static llama_token_data_array candidates_of(const lk_sampler & s, const float * logits, bool no_end, int top_k) {
+    auto ends = [&](llama_token t) { return std::find(s.ends.begin(), s.ends.end(), t) != s.ends.end(); };
+    if (top_k > 0) {
+        candidates.clear();
+        for_top_k(logits, s.n_vocab, no_end ? top_k + s.ends.size() : top_k, top_k_heap, [&](llama_token t) {
+            if ((int) candidates.size() < top_k && !(no_end && ends(t))) {
+                candidates.push_back({ t, logits[t], 0.0f });
+            }
+        });
+        return { candidates.data(), candidates.size(), -1, true };
+    }
+    candidates.resize(s.allowed.empty() ? s.n_vocab : s.allowed.size());
+    for (size_t i = 0; i < candidates.size(); i++) {
+        const llama_token t = s.allowed.empty() ? i : s.allowed[i];
+        candidates[i] = { t, logits[t], 0.0f };
+    }
+    for (const auto & b : s.bias) {
+        candidates[b.token].logit += b.bias;
+    }
+    if (no_end) {
+        for (auto & c : candidates) {
+            if (ends(c.id)) {
+                c.logit = -INFINITY;
+            }
+        }
+    }
+    return { candidates.data(), candidates.size(), -1, false };
+}
+
+// Chooses from what has a logit above -inf; LK_SAMPLE_FAILED if nothing has.
+static llama_token choose(lk_sampler & s, llama_token_data_array & c) {
+    if (s.penalties) {
+        llama_sampler_apply(s.penalties.get(), &c);
+    }
+    llama_token_data * end = std::remove_if(c.data, c.data + c.size, [](const llama_token_data & d) { return d.logit == -INFINITY; });
+    c.size = end - c.data;
+    if (c.size == 0) {
+        return LK_SAMPLE_FAILED;
+    }
+    if (!s.choice) {
+        return std::max_element(c.data, end, [](const llama_token_data & a, const llama_token_data & b) { return a.logit < b.logit; })->id;
+    }
+    llama_sampler_apply(s.choice.get(), &c);
+    return c.selected < 0 ? LK_SAMPLE_FAILED : c.data[c.selected].id;
+}
+
+static llama_token accept(lk_sampler & s, llama_token t) {
+    for (llama_sampler * part : { s.grammar.get(), s.penalties.get(), s.choice.get() }) {
+        if (part) {
+            llama_sampler_accept(part, t);
+        }
+    }
+    return t;
+}
+
+llama_token lk_sample(lk_sampler * sampler, const float * logits, bool no_end) {
+    lk_sampler & s = *sampler;
+    try {
+        time_limit limit((bool) s.grammar);
+        auto all = candidates_of(s, logits, no_end, s.top_k);
+        const llama_token t = choose(s, all);
+        if (t < 0) {
+            return t;
+        }
+        if (s.grammar) {
+            llama_token_data one = { t, 1.0f, 0.0f };
+            llama_token_data_array only = { &one, 1, -1, false };
+            llama_sampler_apply(s.grammar.get(), &only);
+            if (one.logit == -INFINITY) {
+                return LK_SLOW;
+            }
+        }
+        return accept(s, t);
+    } catch (const std::exception &) {
+        return LK_SAMPLE_FAILED;
+    }
+}
+
+llama_token lk_sample_slowly(lk_sampler * sampler, const float * logits, bool no_end) {
+    lk_sampler & s = *sampler;
+    try {
+        time_limit limit(true);
+        auto all = candidates_of(s, logits, no_end, 0); // top-k counts what the grammar allows
+        llama_sampler_apply(s.grammar.get(), &all);
+        const llama_token t = choose(s, all);
+        return t < 0 ? t : accept(s, t);
+    } catch (const std::exception &) {
+        return LK_SAMPLE_FAILED;
+    }
+}
+
+static llama_sampler * new_chain() {
+    llama_sampler_chain_params params = llama_sampler_chain_default_params();
+    params.no_perf = true;
+    return llama_sampler_chain_init(params);
+}
+
+static void build(lk_sampler & s, const llama_vocab * vocab, const lk_sampling & p) {
+    s.n_vocab = llama_vocab_n_tokens(vocab);
+    s.ends.assign(p.ends, p.ends + p.n_ends);
+    s.allowed.assign(p.allowed, p.allowed + p.n_allowed);
+    std::sort(s.allowed.begin(), s.allowed.end());
+    s.allowed.erase(std::unique(s.allowed.begin(), s.allowed.end()), s.allowed.end());
+    for (int i = 0; i < p.n_bias; i++) {
+        llama_token index = p.bias[i].token;
+        if (!s.allowed.empty()) {
+            auto at = std::lower_bound(s.allowed.begin(), s.allowed.end(), index);
+            if (at == s.allowed.end() || *at != index) {
+                continue;
+            }
+            index = at - s.allowed.begin();
+        }
+        s.bias.push_back({ index, p.bias[i].bias });
+    }
+
+    if (p.grammar) {
+        time_limit limit(true);
+        s.grammar.reset(llama_sampler_init_grammar(vocab, p.grammar, "root"));
+        if (!s.grammar) {
+            throw std::runtime_error("llama.cpp does not accept it");
+        }
+    }
+
+    const bool repetition = p.repetition_penalty != 0 && p.repetition_penalty != 1;
+    const bool counts = p.presence_penalty != 0 || p.frequency_penalty != 0;
+    if (repetition || counts) {
+        s.penalties.reset(new_chain());
+        if (repetition) {
+            llama_sampler * penalty = llama_sampler_init_penalties(p.n_prompt + p.n_answer, p.repetition_penalty, 0, 0);
+            for (int i = 0; i < p.n_prompt; i++) {
+                llama_sampler_accept(penalty, p.prompt[i]);
+            }
+            llama_sampler_chain_add(s.penalties.get(), penalty);
+        }
+        if (counts) { // of the answer only
+            llama_sampler_chain_add(s.penalties.get(), llama_sampler_init_penalties(p.n_answer, 1, p.frequency_penalty, p.presence_penalty));
+        }
+    }
+
+    const bool on_logits = s.allowed.empty() && s.bias.empty() && !s.penalties;
+    if (p.temperature <= 0) {
+        s.top_k = on_logits;
+        return;
+    }
+    s.choice.reset(new_chain());
+    llama_sampler * chain = s.choice.get();
+    const int top_k = p.top_k >= s.n_vocab ? 0 : p.top_k;
+    if (top_k > 0) {
+        llama_sampler_chain_add(chain, llama_sampler_init_top_k(top_k));
+        s.top_k = on_logits && top_k <= 1024 ? top_k : 0; // a larger heap is slower than a sort
+    }
+    // OpenAI's top_p cuts the tempered distribution.
+    llama_sampler_chain_add(chain, llama_sampler_init_temp(p.temperature));
+    if (p.typical_p > 0 && p.typical_p < 1) {
+        llama_sampler_chain_add(chain, llama_sampler_init_typical(p.typical_p, 1));
+    }
+    if (p.top_p < 1) {
+        llama_sampler_chain_add(chain, llama_sampler_init_top_p(p.top_p, 1));
+    }
+    if (p.min_p > 0) {
+        llama_sampler_chain_add(chain, llama_sampler_init_min_p(p.min_p, 1));
+    }
+    // llama.cpp draws a seed of its own for this one.
+    llama_sampler_chain_add(chain, llama_sampler_init_dist(p.seed == LLAMA_DEFAULT_SEED ? p.seed - 1 : p.seed));
+}
+
+lk_sampler * lk_sampler_new(const llama_vocab * vocab, const lk_sampling * params, char * err) {
+    lk_sampler * s = nullptr;
+    try {
+        s = new lk_sampler();
+        build(*s, vocab, *params);
+        return s;
+    } catch (const std::exception & e) {
+        snprintf(err, LK_ERR_SIZE, "%s", e.what());
+        delete s;
+        return nullptr;
+    }
+}
+
+void lk_sampler_free(lk_sampler * sampler) {
+    delete sampler;
+}

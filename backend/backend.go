@@ -275,6 +275,7 @@ var (
 	ErrImageSize  = errors.New("the slot image has the wrong size")
 	ErrSlowReader = errors.New("the reader is too slow: its event buffer is full")
 	ErrDecode     = errors.New("the engine failed to compute a step")
+	ErrNoToken    = errors.New("no token can be chosen: what is allowed and what is not exclude each other")
 	ErrGrammar    = errors.New("the grammar takes too long to follow: it is too ambiguous")
 )
 

@@ -36,7 +36,9 @@ func apiError(err error, model string) *api.Error {
 	case errors.As(err, &grammar):
 		return api.Invalid("grammar", "invalid_grammar", "The grammar that the answer is to follow can't be used: %s", grammar.Reason)
 	case errors.Is(err, backend.ErrGrammar):
-		return api.Invalid("grammar", "grammar_too_complex", "The grammar that the answer is to follow can't be followed: it is too ambiguous, or other fields exclude what it allows.")
+		return api.Invalid("grammar", "grammar_too_complex", "The grammar that the answer is to follow can't be followed: it is too ambiguous.")
+	case errors.Is(err, backend.ErrNoToken):
+		return api.Invalid("", "no_token_allowed", "No token can be chosen: what the request allows and what it does not exclude each other.")
 	case errors.As(err, &combination):
 		return api.Invalid("lora", "invalid_value", "Invalid 'lora': %s.", combination.Error())
 	case errors.As(err, &adapter):

@@ -28,7 +28,26 @@ func (g *Grammar) check() error {
 	if i, ok := c.leftRecursive(); ok {
 		return failf("rule %.60q begins with itself: %w", g.rules[i].name, errLeftRecursion)
 	}
+	ways := make([]int, len(g.rules))
+	for i := range g.rules {
+		if c.ways(i, ways) > MaxWays {
+			return failf("rule %.60q can begin in more than %d ways", g.rules[i].name, MaxWays)
+		}
+	}
 	return nil
+}
+
+// ways is in how many ways a rule can begin, counting those of the rules that it can
+// begin with each time; llama.cpp walks them all. known holds those counted before.
+func (c *checker) ways(rule int, known []int) int {
+	if known[rule] == 0 {
+		sum := 1
+		for _, first := range c.first(c.g.rules[rule].body, nil) {
+			sum = min(MaxWays+1, sum+c.ways(first, known))
+		}
+		known[rule] = sum
+	}
+	return known[rule]
 }
 
 // count is how many elements llama.cpp makes of a node, at most. It writes repetitions

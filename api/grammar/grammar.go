@@ -23,6 +23,7 @@ const (
 	MaxDepth      = 64       // of nested groups, of a schema's values, of a pattern
 	MaxRules      = 2000
 	MaxRepetition = 2000  // in {m,n}
+	MaxWays       = 20000 // in which a rule can begin
 	MaxElements   = 50000 // characters and references, with what llama.cpp makes of {m,n}
 )
 

@@ -212,8 +212,20 @@ func TestAmbiguousGrammar(t *testing.T) {
 func TestNothingToChoose(t *testing.T) {
 	e := open(t, engine.Params{Path: demoModel})
 	r := enginetest.Prompt(t, e, "x", 4)
-	r.Sampling = backend.Sampling{Grammar: `root ::= "a"`, Allowed: []backend.Token{'z'}, TopP: 1}
-	if a := enginetest.Generate(t, e, r); a.Last.Err == nil {
+	z, err := e.Tokenize("z", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Sampling = backend.Sampling{Grammar: `root ::= "a"`, Allowed: z, TopP: 1}
+	if a := enginetest.Generate(t, e, r); !errors.Is(a.Last.Err, backend.ErrNoToken) {
 		t.Errorf("%+v", a)
+	}
+	// A grammar at its end is an end, also where no end may be chosen.
+	for _, s := range []backend.Sampling{{IgnoreEOS: true}, {MinTokens: 4}} {
+		s.Grammar = `root ::= "a"`
+		r.Sampling = s
+		if a := enginetest.Generate(t, e, r); a.Last.Err != nil || a.Text != "a" || a.Last.Finish != backend.FinishStop {
+			t.Errorf("%+v: %+v", s, a)
+		}
 	}
 }

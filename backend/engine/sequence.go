@@ -227,11 +227,19 @@ func (s *sequence) noEnd() bool {
 	return s.req.Sampling.IgnoreEOS || s.generated < s.req.Sampling.MinTokens
 }
 
+// fail ends the sequence for want of a token. An answer whose grammar is at its end
+// may have none left but those that are not to end it yet: it is complete.
 func (s *sequence) fail(err error) {
-	if errors.Is(err, llama.ErrNoToken) && s.req.Sampling.Grammar != "" {
-		err = backend.ErrGrammar
+	s.out.last = true
+	switch {
+	case errors.Is(err, llama.ErrTooLong):
+		s.out.event = backend.Event{Err: backend.ErrGrammar}
+	case s.req.Sampling.Grammar != "" && s.generated > 0:
+		s.out.event = backend.Event{Prompt: s.scored, Finish: backend.FinishStop}
+		s.out.event.Text, s.out.event.Tokens = s.text.Flush()
+	default:
+		s.out.event = backend.Event{Err: backend.ErrNoToken}
 	}
-	s.out.event, s.out.last = backend.Event{Err: err}, true
 }
 
 // scorePrompt collects the log-probabilities of the prompt tokens that follow those

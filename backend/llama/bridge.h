@@ -127,10 +127,12 @@ void         lk_sampler_free(lk_sampler * sampler);
 // LK_SLOW says that the choice must be made by lk_sample_slowly from the same
 // logits: the grammar refuses what was drawn, and has to look at every token.
 #define LK_SLOW (-2)
+// Both answer LK_NO_TOKEN if nothing is left to choose, LK_TOO_LONG if the grammar
+// takes too long; then the sampler is of no use any more.
+#define LK_NO_TOKEN (-3)
+#define LK_TOO_LONG (-4)
 llama_token lk_sample(lk_sampler * sampler, const float * logits, bool no_end);
 
-// LK_SAMPLE_FAILED if no token is left, or the grammar takes too long.
-#define LK_SAMPLE_FAILED (-3)
 llama_token lk_sample_slowly(lk_sampler * sampler, const float * logits, bool no_end);
 
 #ifdef __cplusplus

@@ -15,9 +15,13 @@ import (
 	"lorikeet/backend"
 )
 
-// ErrNoToken says that a sampler found no token to choose: its grammar and its other
-// limits exclude each other, or the grammar took too long.
-var ErrNoToken = errors.New("no token can be chosen")
+// Errors of a sampler.
+var (
+	// ErrNoToken says that a sampler's limits leave no token to choose.
+	ErrNoToken = errors.New("no token can be chosen")
+	// ErrTooLong says that a grammar took too long.
+	ErrTooLong = errors.New("the grammar takes too long")
+)
 
 // Row is the raw distribution over the next token at one output: a logit for each
 // token of the vocabulary, in memory that Context or Keep owns.
@@ -104,24 +108,28 @@ func pinned[T any](pin *runtime.Pinner, s []T) *T {
 // Sample chooses a token; with noEnd set, none that ends the answer. If slow is
 // set, SampleSlowly must choose instead, from the same row.
 func (s *Sampler) Sample(r Row, noEnd bool) (t backend.Token, slow bool, err error) {
-	switch t := C.lk_sample(s.c, r.logits, C.bool(noEnd)); t {
-	case C.LK_SLOW:
+	chosen := C.lk_sample(s.c, r.logits, C.bool(noEnd))
+	if chosen == C.LK_SLOW {
 		return 0, true, nil
-	case C.LK_SAMPLE_FAILED:
-		return 0, false, ErrNoToken
-	default:
-		return backend.Token(t), false, nil
 	}
+	t, err = token(chosen)
+	return t, false, err
 }
 
 // SampleSlowly chooses a token from all that the grammar allows, which may take many
 // times as long as a step.
 func (s *Sampler) SampleSlowly(r Row, noEnd bool) (backend.Token, error) {
-	t := C.lk_sample_slowly(s.c, r.logits, C.bool(noEnd))
-	if t == C.LK_SAMPLE_FAILED {
+	return token(C.lk_sample_slowly(s.c, r.logits, C.bool(noEnd)))
+}
+
+func token(chosen C.llama_token) (backend.Token, error) {
+	switch chosen {
+	case C.LK_NO_TOKEN:
 		return 0, ErrNoToken
+	case C.LK_TOO_LONG:
+		return 0, ErrTooLong
 	}
-	return backend.Token(t), nil
+	return backend.Token(chosen), nil
 }
 
 // Close frees the sampler. It is idempotent.

@@ -191,7 +191,7 @@ static llama_token_data_array candidates_of(const lk_sampler & s, const float * 
     return { candidates.data(), candidates.size(), -1, false };
 }
 
-// Chooses from what has a logit above -inf; LK_SAMPLE_FAILED if nothing has.
+// Chooses from what has a logit above -inf; LK_NO_TOKEN if nothing has.
 static llama_token choose(lk_sampler & s, llama_token_data_array & c) {
     if (s.penalties) {
         llama_sampler_apply(s.penalties.get(), &c);
@@ -199,13 +199,13 @@ static llama_token choose(lk_sampler & s, llama_token_data_array & c) {
     llama_token_data * end = std::remove_if(c.data, c.data + c.size, [](const llama_token_data & d) { return d.logit == -INFINITY; });
     c.size = end - c.data;
     if (c.size == 0) {
-        return LK_SAMPLE_FAILED;
+        return LK_NO_TOKEN;
     }
     if (!s.choice) {
         return std::max_element(c.data, end, [](const llama_token_data & a, const llama_token_data & b) { return a.logit < b.logit; })->id;
     }
     llama_sampler_apply(s.choice.get(), &c);
-    return c.selected < 0 ? LK_SAMPLE_FAILED : c.data[c.selected].id;
+    return c.selected < 0 ? LK_NO_TOKEN : c.data[c.selected].id;
 }
 
 static llama_token accept(lk_sampler & s, llama_token t) {
@@ -236,7 +236,7 @@ llama_token lk_sample(lk_sampler * sampler, const float * logits, bool no_end) {
         }
         return accept(s, t);
     } catch (const std::exception &) {
-        return LK_SAMPLE_FAILED;
+        return LK_TOO_LONG;
     }
 }
 
@@ -249,7 +249,7 @@ llama_token lk_sample_slowly(lk_sampler * sampler, const float * logits, bool no
         const llama_token t = choose(s, all);
         return t < 0 ? t : accept(s, t);
     } catch (const std::exception &) {
-        return LK_SAMPLE_FAILED;
+        return LK_TOO_LONG;
     }
 }
 

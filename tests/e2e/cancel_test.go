@@ -56,7 +56,7 @@ func TestDisconnect(t *testing.T) {
 		leave()
 		resp.Body.Close()
 		<-s.Done // the handler has returned
-		if st := s.Engine.Stats(); st.Running != 0 || st.Waiting != 0 || st.CacheUsed != 0 {
+		if st := s.Engine.Stats(); st.Running != 0 || st.Waiting != 0 || st.CacheUsed != st.CacheKept {
 			t.Fatalf("something is left: %+v", st)
 		}
 	}

@@ -164,17 +164,9 @@ func (m *Manager) fill(l *load) (*Lease, error) {
 	case <-l.ctx.Done():
 		return nil, l.ctx.Err()
 	}
-	content, err := m.read(l)
-	if err != nil {
-		return nil, err
-	}
-	own, err := m.newLease(l.refs(), l.versions)
+	own, image, err := m.image(l)
 	if err != nil || own.Key == "" {
 		return own, err
-	}
-	image, err := lora.Image(&m.info, content)
-	if err != nil {
-		return nil, err
 	}
 	if l.seeker == nil {
 		l.seeker = m.slots.seek(own.Key)
@@ -200,6 +192,33 @@ func (m *Manager) fill(l *load) (*Lease, error) {
 	m.slots.filled(l.seeker, own.Key)
 	own.Slot = l.seeker.slot
 	return own, nil
+}
+
+// image gets the slot image of what a load is for, from memory if it is there, and a
+// lease that has no slot yet.
+func (m *Manager) image(l *load) (*Lease, []byte, error) {
+	if l.seeker != nil { // it is known what to get
+		own, err := m.newLease(l.refs(), l.versions)
+		if err != nil {
+			return nil, nil, err
+		}
+		if image := m.images.get(own.Key); image != nil {
+			return own, image, nil
+		}
+	}
+	content, err := m.read(l)
+	if err != nil {
+		return nil, nil, err
+	}
+	own, err := m.newLease(l.refs(), l.versions)
+	if err != nil || own.Key == "" {
+		return own, nil, err
+	}
+	image, err := lora.Image(&m.info, content)
+	if err == nil {
+		m.images.put(own.Key, image)
+	}
+	return own, image, err
 }
 
 // read reads the adapters of a load, in the order of their keys: equal keys mean

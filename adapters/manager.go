@@ -65,6 +65,7 @@ type Manager struct {
 	loads  sync.WaitGroup
 	places chan struct{} // a load holds one while it holds memory
 	slots  slots         // has its own mutex, which may be taken while mu is held
+	images images        // likewise
 
 	mu       sync.Mutex
 	versions map[string]version // by name
@@ -95,15 +96,21 @@ func (f failure) remembered() error {
 
 func remember(err error) failure { return failure{err, time.Now().Add(failureMemory)} }
 
-// NewManager makes the manager of an engine's slots. A request waits for a load no
-// longer than timeout.
-func NewManager(c *Catalog, e Engine, timeout time.Duration) *Manager {
+// Options configure a manager.
+type Options struct {
+	LoadTimeout time.Duration // that a request waits for a load at most
+	HostBytes   int64         // of slot images that are kept in memory, to be loaded from there
+}
+
+// NewManager makes the manager of an engine's slots.
+func NewManager(c *Catalog, e Engine, o Options) *Manager {
 	m := &Manager{
-		catalog: c, engine: e, info: e.Info(), timeout: timeout, places: make(chan struct{}, parallelLoads),
+		catalog: c, engine: e, info: e.Info(), timeout: o.LoadTimeout, places: make(chan struct{}, parallelLoads),
 		versions: map[string]version{}, loading: map[string]*load{}, failed: map[string]failure{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.slots.init(m.info.Pool.Slots)
+	m.images.init(o.HostBytes)
 	return m
 }
 

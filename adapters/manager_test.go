@@ -90,7 +90,7 @@ func manager(t *testing.T, fsys fs.FS, e Engine, timeout time.Duration) *Manager
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := NewManager(c, e, timeout)
+	m := NewManager(c, e, Options{LoadTimeout: timeout, HostBytes: hostBytes})
 	t.Cleanup(m.Close)
 	return m
 }
@@ -122,7 +122,7 @@ func TestCatalogNames(t *testing.T) {
 	if got := c.Names(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	m := NewManager(c, fake.New(64, 1), time.Minute)
+	m := NewManager(c, fake.New(64, 1), Options{LoadTimeout: time.Minute})
 	defer m.Close()
 	for id, name := range want {
 		if got, ok := m.NameOf(id); !ok || got != name {

@@ -111,7 +111,7 @@ func (e *Env) Open(ctx context.Context, p engine.Params, folder fs.FS) (*Rig, er
 		return nil, err
 	}
 	counted := &countingEngine{Engine: eng}
-	r := &Rig{Engine: eng, Manager: adapters.NewManager(catalog, counted, 10*time.Minute), Loads: &counted.fills}
+	r := &Rig{Engine: eng, Manager: adapters.NewManager(catalog, counted, adapters.Options{LoadTimeout: 10 * time.Minute, HostBytes: 1 << 30}), Loads: &counted.fills}
 	random := e.random("warm up")
 	var requests []*backend.Request
 	for range p.Sequences {

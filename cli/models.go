@@ -45,7 +45,7 @@ func openModels(cfg *config.Config) (*models, error) {
 			}
 		}
 		// F32 for its cache costs little in so small a model, and it is the one that people compare.
-		return m, m.openBase(config.Model{Name: demo.Name, Path: path, KVCacheType: "f32"}, folder, cfg.Adapters.LoadTimeout)
+		return m, m.openBase(config.Model{Name: demo.Name, Path: path, KVCacheType: "f32"}, folder, cfg.Adapters)
 	}
 	for _, c := range cfg.Models {
 		var folder fs.FS
@@ -59,7 +59,7 @@ func openModels(cfg *config.Config) (*models, error) {
 				return m, fmt.Errorf("model %q: %w", c.Name, err)
 			}
 		}
-		if err := m.openBase(c, folder, cfg.Adapters.LoadTimeout); err != nil {
+		if err := m.openBase(c, folder, cfg.Adapters); err != nil {
 			return m, fmt.Errorf("model %q: %w", c.Name, err)
 		}
 	}
@@ -76,7 +76,7 @@ func (m *models) openFolder(dir string) (fs.FS, error) {
 	return root.FS(), nil
 }
 
-func (m *models) openBase(c config.Model, folder fs.FS, loadTimeout time.Duration) error {
+func (m *models) openBase(c config.Model, folder fs.FS, a config.Adapters) error {
 	catalog, err := adapters.NewCatalog(folder)
 	if err != nil {
 		return fmt.Errorf("adapters: %w", err)
@@ -104,7 +104,7 @@ func (m *models) openBase(c config.Model, folder fs.FS, loadTimeout time.Duratio
 		return err
 	}
 	m.closers = append(m.closers, func() { _ = e.Close() }) // it only waits
-	manager := adapters.NewManager(catalog, e, loadTimeout)
+	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: a.LoadTimeout, HostBytes: a.HostBytes})
 	m.closers = append(m.closers, manager.Close)
 	m.bases = append(m.bases, &adapters.Base{Name: c.Name, Engine: e, Adapters: manager})
 	info := e.Info()

@@ -45,6 +45,7 @@ type Log struct {
 type Adapters struct {
 	Dir         string
 	LoadTimeout time.Duration `mapstructure:"load_timeout"`
+	HostBytes   int64         `mapstructure:"host_bytes"` // for each base
 }
 
 // Model is one base. Zeros mean the engine's defaults.
@@ -77,6 +78,7 @@ var defaults = map[string]any{
 	"log.format":              "text",
 	"adapters.dir":            "",
 	"adapters.load_timeout":   5 * time.Second,
+	"adapters.host_bytes":     int64(1 << 30),
 }
 
 // EnvPrefix begins the names of environment variables: server.addr is
@@ -157,6 +159,9 @@ func (c *Config) Validate() error {
 	}
 	if formats := []string{"text", "json"}; !slices.Contains(formats, c.Log.Format) {
 		bad("log.format", "%q is none of %s", c.Log.Format, strings.Join(formats, ", "))
+	}
+	if c.Adapters.HostBytes < 0 {
+		bad("adapters.host_bytes", "%d is below 0", c.Adapters.HostBytes)
 	}
 	if c.Adapters.Dir != "" {
 		if err := isDir(c.Adapters.Dir); err != nil {

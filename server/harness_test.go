@@ -96,7 +96,7 @@ func start(t *testing.T, e backend.Engine, loadTimeout time.Duration, o Options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	manager := adapters.NewManager(catalog, e, loadTimeout)
+	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: loadTimeout})
 	o.Registry, err = adapters.NewRegistry(&adapters.Base{Name: base, Engine: e, Adapters: manager})
 	if err != nil {
 		t.Fatal(err)

@@ -93,3 +93,62 @@ func FuzzPlan(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPlanToTheEnd carries plans out until everything is generated: every token of a
+// prompt is computed once, in order, and nobody waits for ever.
+func FuzzPlanToTheEnd(f *testing.F) {
+	f.Add([]byte{9, 200, 3, 77}, uint8(8), uint8(2))
+	f.Fuzz(func(t *testing.T, raw []byte, tokens, chunk uint8) {
+		raw = raw[:min(len(raw), 32)]
+		b := Budget{Tokens: len(raw) + int(tokens) + 1, Chunk: int(chunk) + 1} // every sequence gets its token in a step
+		type sequence struct{ prompt, base, generate, done int }
+		var all []sequence
+		work := 0
+		for _, c := range raw {
+			s := sequence{prompt: 1 + int(c), base: int(c) % 7, generate: int(c) % 5}
+			all = append(all, s)
+			work += s.prompt + s.generate
+		}
+		var step Step
+		for steps := 0; ; steps++ {
+			var seqs []Sequence
+			var index []int
+			for i, s := range all {
+				switch left := s.prompt - s.done; {
+				case left > 0:
+					seqs = append(seqs, Sequence{Slot: 1 + i%3, Base: max(0, s.base-s.done), Pending: left, Prompt: true})
+				case s.generate > 0:
+					seqs = append(seqs, Sequence{Slot: 1 + i%3, Pending: 1})
+				default:
+					continue
+				}
+				index = append(index, i)
+			}
+			if len(seqs) == 0 {
+				return
+			}
+			if steps > work {
+				t.Fatalf("after %d steps %+v still wait", steps, seqs)
+			}
+			Plan(seqs, b, &step)
+			served := map[int]bool{}
+			for _, sh := range step.Shares {
+				s := &all[index[sh.Sequence]]
+				served[sh.Sequence] = true
+				if !seqs[sh.Sequence].Prompt {
+					s.generate--
+					continue
+				}
+				if want := sh.Slot; (s.done < s.base) != (want == 0) || s.done < s.base && s.done+sh.Tokens > s.base {
+					t.Fatalf("share %+v of %+v", sh, *s)
+				}
+				s.done += sh.Tokens
+			}
+			for i, s := range seqs {
+				if !s.Prompt && !served[i] {
+					t.Fatalf("sequence %d generates and gets no token", i)
+				}
+			}
+		}
+	})
+}

@@ -66,7 +66,7 @@ func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manager := adapters.NewManager(catalog, e, 30*time.Second)
+	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: 30 * time.Second})
 	registry, err := adapters.NewRegistry(&adapters.Base{Name: name, Engine: e, Adapters: manager})
 	if err != nil {
 		t.Fatal(err)

@@ -207,7 +207,7 @@ func TestSlotIsNotDrainedAtOnce(t *testing.T) {
 		if draining(m) != 0 {
 			t.Error("drained early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if draining(m) != 1 {
 			t.Error("not drained in time")
@@ -234,7 +234,7 @@ func TestDeadlineKeepsThePlace(t *testing.T) {
 		if draining(m) != 1 || seekers(m) != 1 {
 			t.Error("the place is lost")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if draining(m) != 0 || seekers(m) != 0 {
 			t.Error("the place is kept for ever")

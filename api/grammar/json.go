@@ -162,7 +162,7 @@ func inString(ranges []span) node {
 	if len(plain) > 0 {
 		out = append(out, class{ranges: plain})
 	}
-	for _, c := range []rune("\"\\\n\r\t\b\f") {
+	for _, c := range "\"\\\n\r\t\b\f" {
 		for _, r := range ranges {
 			if r.low <= c && c <= r.high {
 				out = append(out, literal(escapes[c]))

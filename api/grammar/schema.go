@@ -111,7 +111,8 @@ func (c *converter) visit(s *value, at string) node {
 			continue
 		}
 		for _, other := range c.assertions(s) {
-			if other != keyword && !(other == "type" && (keyword == "enum" || keyword == "const")) {
+			harmless := other == "type" && (keyword == "enum" || keyword == "const")
+			if other != keyword && !harmless {
 				return c.fail(at, "%s beside %.40q is not supported", keyword, other)
 			}
 		}
@@ -153,12 +154,10 @@ func (c *converter) types(s *value, at string) []string {
 	switch t := s.get("type"); {
 	case t == nil:
 		for _, name := range types {
-			if slices.ContainsFunc(keywords[name], func(k string) bool { return s.get(k) != nil }) && !(name == "number" && slices.Contains(names, "integer")) {
+			// Integers have no keyword of their own: what is about them is about numbers.
+			if name != "integer" && slices.ContainsFunc(keywords[name], func(k string) bool { return s.get(k) != nil }) {
 				names = append(names, name)
 			}
-		}
-		if i := slices.Index(names, "integer"); i >= 0 {
-			names[i] = "number"
 		}
 	case t.kind == 's':
 		names = []string{t.text}

@@ -1,281 +1,204 @@
 package grammar
 
-// check brings the rules into a form that llama.cpp follows without looping, or says
-// why it can't.
-func (g *Grammar) check() error {
-	elements := 0
-	for i := range g.rules {
-		elements += count(g.rules[i].body, 0)
-		if elements > MaxElements {
-			return failf("more than %d elements, repetitions written out", MaxElements)
-		}
-	}
-	c := &checker{g: g, full: map[reference]reference{}}
-	c.nullable = c.fixpoint(canBeEmpty)
-	for i := 0; i < len(g.rules); i++ { // there come to be more
-		body, err := c.unrolled(g.rules[i].body)
-		if err != nil {
-			return failf("rule %.60q repeats without end what may be empty", g.rules[i].name)
-		}
-		g.rules[i].body = body
-	}
+import "slices"
+
+// check holds a grammar in normal form against the limits.
+func (g *Grammar) check() *Error {
 	if len(g.rules) > MaxRules {
-		return failf("more than %d rules", MaxRules)
+		return errorf("more than %d rules", MaxRules)
 	}
-	if !c.fixpoint(canEnd)[0] {
-		return failf("%w", errEndless)
+	if err := countElements(g.rules); err != nil {
+		return err
 	}
-	if i, ok := c.leftRecursive(); ok {
-		return failf("rule %.60q begins with itself: %w", g.rules[i].name, errLeftRecursion)
+	for _, r := range g.rules {
+		if r.body.nest > MaxDepth {
+			return errorf("groups are nested more than %d deep in rule %s", MaxDepth, brief(r.name))
+		}
 	}
-	ways := make([]int, len(g.rules))
-	for i := range g.rules {
-		if c.ways(i, ways) > MaxWays {
-			return failf("rule %.60q can begin in more than %d ways", g.rules[i].name, MaxWays)
+	if size := len(g.String()); size > MaxSize {
+		return errorf("the grammar has %d bytes in normal form; the limit is %d", size, MaxSize)
+	}
+	m := measurer{at: index(g.rules), rules: g.rules, known: make([]entry, len(g.rules)), state: make([]int, len(g.rules))}
+	scan := 0
+	for i, r := range g.rules {
+		e, err := m.rule(i)
+		if err != nil {
+			return err
+		}
+		if scan += e.scan; scan > maxScan {
+			return errorf("rule %s can begin in too many ways", brief(r.name))
+		}
+	}
+	for _, r := range g.rules {
+		if err := m.inside(r); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// ways is in how many ways a rule can begin, counting those of the rules that it can
-// begin with each time; llama.cpp walks them all. known holds those counted before.
-func (c *checker) ways(rule int, known []int) int {
-	if known[rule] == 0 {
-		sum := 1
-		for _, first := range c.first(c.g.rules[rule].body, nil) {
-			sum = min(MaxWays+1, sum+c.ways(first, known))
+func countElements(rules []rule) *Error {
+	elements := 0
+	for _, r := range rules {
+		if elements += r.body.here + r.body.apart + 1; elements > MaxElements {
+			return errorf("the grammar has more than %d elements, repetitions written out", MaxElements)
 		}
-		known[rule] = sum
 	}
-	return known[rule]
+	return nil
 }
 
-// count is how many elements llama.cpp makes of a node, at most. It writes repetitions
-// out, but what stands in parentheses becomes a rule first, so they do not multiply.
-func count(n node, depth int) int {
-	switch n := n.(type) {
-	case alternatives:
-		sum := len(n) + 2
-		for _, a := range n {
-			sum = min(2*MaxElements, sum+count(a, depth+1))
+// entry is what it takes llama.cpp to go on from a place to all characters that can come
+// next, and past the place where it may be empty.
+type entry struct {
+	scan   int // elements that the check for left recursion looks at
+	steps  int // calls, each copying a stack
+	chain  int // depth of the calls
+	passes int // in how many ways it can be empty
+	passed int // depth of the calls when it was
+}
+
+// limit keeps sums and products from overflowing.
+func limit(n int) int { return min(n, 1<<30) }
+
+// before is the entry of a sequence.
+func (e entry) before(next entry) entry {
+	if e.passes == 0 {
+		return e
+	}
+	return entry{
+		scan:   limit(e.scan + next.scan),
+		steps:  limit(e.steps + e.passes*next.steps),
+		chain:  limit(max(e.chain, e.passed+next.chain)),
+		passes: limit(e.passes * next.passes),
+		passed: limit(e.passed + next.passed),
+	}
+}
+
+// or is the entry of alternates.
+func (e entry) or(other entry) entry {
+	return entry{limit(e.scan + other.scan), limit(e.steps + other.steps), max(e.chain, other.chain), limit(e.passes + other.passes), max(e.passed, other.passed)}
+}
+
+// byRule is the entry of a reference to a rule.
+func (e entry) byRule(elements int) entry {
+	e.scan, e.steps, e.chain = limit(e.scan+elements), limit(e.steps+1), limit(e.chain+1)
+	if e.passes > 0 {
+		e.passed = limit(e.passed + 1)
+	}
+	return e
+}
+
+type measurer struct {
+	rules []rule
+	at    map[string]int
+	known []entry
+	state []int // of each rule: not yet, being or completely measured
+}
+
+const (
+	unmeasured = iota
+	measuring
+	measured
+)
+
+// rule is the entry of a rule. One that is left-recursive is found here, as whatever a
+// node begins with is measured, and nothing else.
+func (m *measurer) rule(i int) (entry, *Error) {
+	r := m.rules[i]
+	switch m.state[i] {
+	case measured:
+		return m.known[i], nil
+	case measuring:
+		err := errorf("rule %s is left-recursive: it begins with itself", brief(r.name))
+		err.leftRecursive = r.name
+		return entry{}, err
+	}
+	m.state[i] = measuring
+	e, err := m.node(r.body)
+	if err != nil {
+		return e, err
+	}
+	e = e.byRule(r.body.here + 1)
+	m.state[i], m.known[i] = measured, e
+	return e, tooFar(r.name, e)
+}
+
+func tooFar(rule string, e entry) *Error {
+	switch {
+	case e.chain > MaxChain:
+		return errorf("in rule %s, more than %d rules follow one another without a character being read", brief(rule), MaxChain)
+	case e.steps > MaxWays || e.passes > MaxWays:
+		return errorf("rule %s can begin in more than %d ways", brief(rule), MaxWays)
+	}
+	return nil
+}
+
+// node is the entry of a node that stands in a rule.
+func (m *measurer) node(n *node) (e entry, err *Error) {
+	switch n.kind {
+	case literal, class:
+		if n.isEmpty() {
+			return entry{passes: 1}, nil
 		}
-		return sum
+		return entry{steps: 1, chain: 1}, nil
+	case reference:
+		return m.rule(m.at[n.text])
 	case sequence:
-		sum := 2
-		for _, part := range n {
-			sum = min(2*MaxElements, sum+count(part, depth+1))
+		e = entry{passes: 1}
+		for i := 0; i < len(n.subs) && e.passes > 0; i++ {
+			part, err := m.part(n.subs[i])
+			if err != nil {
+				return e, err
+			}
+			e = e.before(part)
 		}
-		return sum
-	case literal:
-		return len(n)
-	case class:
-		return 2 * len(n.ranges)
-	case repetition:
-		once := count(n.of, depth+1)
-		repeated := once
-		switch n.of.(type) {
-		case alternatives, sequence, repetition:
-			repeated = 1
+		return e, nil
+	case alternates:
+		for _, s := range n.subs {
+			other, err := m.node(s)
+			if err != nil {
+				return e, err
+			}
+			e = e.or(other)
 		}
-		return min(2*MaxElements, once+max(n.min, n.max, 1)*(repeated+4))
+		return e, nil
 	}
-	return 1
+	e, err = m.part(n.subs[0])
+	if n.min == 0 {
+		e = e.or(entry{passes: 1}).byRule(n.subs[0].here + 3)
+	}
+	return e, err
 }
 
-type checker struct {
-	g        *Grammar
-	nullable []bool
-	full     map[reference]reference // rules without the empty text
+// part is the entry of a node with parentheses around it, if it needs some.
+func (m *measurer) part(n *node) (entry, *Error) {
+	e, err := m.node(n)
+	if n.kind == alternates || n.kind == sequence {
+		e = e.byRule(n.here + 1)
+	}
+	return e, err
 }
 
-// fixpoint is which rules have a property that a node has if holds says so, given the
-// rules that are known to have it.
-func (c *checker) fixpoint(holds func(n node, of []bool) bool) []bool {
-	of := make([]bool, len(c.g.rules))
-	for last, changed := len(of)-1, true; changed; {
-		changed = false
-		for _, backward := range []bool{true, false} { // what a rule refers to mostly stands behind it
-			for i := range of {
-				if backward {
-					i = last - i
+// inside looks at all other places that llama.cpp goes on from: within sequences.
+func (m *measurer) inside(r rule) (err *Error) {
+	var visit func(*node)
+	visit = func(n *node) {
+		if n.kind == sequence {
+			rest := entry{passes: 1}
+			for _, s := range slices.Backward(n.subs) {
+				part, e := m.part(s)
+				if rest = part.before(rest); e == nil {
+					e = tooFar(r.name, rest)
 				}
-				if !of[i] && holds(c.g.rules[i].body, of) {
-					of[i], changed = true, true
+				if e != nil && err == nil {
+					err = e
 				}
 			}
 		}
-	}
-	return of
-}
-
-func canBeEmpty(n node, of []bool) bool {
-	switch n := n.(type) {
-	case alternatives:
-		return some(n, func(a node) bool { return canBeEmpty(a, of) })
-	case sequence:
-		return !some(n, func(part node) bool { return !canBeEmpty(part, of) })
-	case reference:
-		return of[n]
-	case repetition:
-		return n.min == 0 || canBeEmpty(n.of, of)
-	}
-	return false
-}
-
-func canEnd(n node, of []bool) bool {
-	switch n := n.(type) {
-	case alternatives:
-		return some(n, func(a node) bool { return canEnd(a, of) })
-	case sequence:
-		return !some(n, func(part node) bool { return !canEnd(part, of) })
-	case reference:
-		return of[n]
-	case repetition:
-		return n.min == 0 || canEnd(n.of, of)
-	}
-	return true
-}
-
-func some(list []node, f func(node) bool) bool {
-	for _, n := range list {
-		if f(n) {
-			return true
+		for _, s := range n.subs {
+			visit(s)
 		}
 	}
-	return false
-}
-
-// unrolled rewrites endless repetitions of what may be empty, which llama.cpp would
-// repeat without reading anything.
-func (c *checker) unrolled(n node) (node, error) {
-	var err error
-	each := func(list []node) []node {
-		out := make([]node, len(list))
-		for i, part := range list {
-			var e error
-			if out[i], e = c.unrolled(part); e != nil {
-				err = e
-			}
-		}
-		return out
-	}
-	switch n := n.(type) {
-	case alternatives:
-		return alternatives(each(n)), err
-	case sequence:
-		return sequence(each(n)), err
-	case repetition:
-		of, err := c.unrolled(n.of)
-		if err != nil {
-			return nil, err
-		}
-		if n.max < 0 && canBeEmpty(of, c.nullable) {
-			full, ok := c.notEmpty(of)
-			if !ok {
-				return nil, failf("repeats what may be empty")
-			}
-			return repetition{full, 0, -1}, nil
-		}
-		return repetition{of, n.min, n.max}, nil
-	}
-	return n, nil
-}
-
-// notEmpty is a node without the empty text, where that is simple to say.
-func (c *checker) notEmpty(n node) (node, bool) {
-	if !canBeEmpty(n, c.nullable) {
-		return n, true
-	}
-	switch n := n.(type) {
-	case reference:
-		if full, ok := c.full[n]; ok { // once for each rule, however many refer to it
-			return full, true
-		}
-		full := reference(len(c.g.rules))
-		c.full[n] = full
-		c.g.rules = append(c.g.rules, rule{name: c.g.rules[n].name})
-		c.nullable = append(c.nullable, false)
-		body, ok := c.notEmpty(c.g.rules[n].body)
-		c.g.rules[full].body = body
-		return full, ok
-	case alternatives:
-		var out alternatives
-		for _, a := range n {
-			if s, ok := a.(sequence); ok && len(s) == 0 {
-				continue
-			}
-			full, ok := c.notEmpty(a)
-			if !ok {
-				return nil, false
-			}
-			out = append(out, full)
-		}
-		return out, len(out) > 0
-	case repetition:
-		of, ok := c.notEmpty(n.of)
-		return repetition{of, 1, n.max}, ok && n.max != 0
-	}
-	return nil, false
-}
-
-// leftRecursive finds a rule that can begin with itself.
-func (c *checker) leftRecursive() (int, bool) {
-	const (
-		unseen = iota
-		open
-		done
-	)
-	state := make([]int, len(c.g.rules))
-	// A walk with its own stack: chains of rules are longer than groups are deep.
-	type frame struct {
-		rule int
-		next []int
-	}
-	for i := range c.g.rules {
-		if state[i] != unseen {
-			continue
-		}
-		state[i] = open
-		stack := []frame{{i, c.first(c.g.rules[i].body, nil)}}
-		for len(stack) > 0 {
-			top := &stack[len(stack)-1]
-			if len(top.next) == 0 {
-				state[top.rule] = done
-				stack = stack[:len(stack)-1]
-				continue
-			}
-			next := top.next[0]
-			top.next = top.next[1:]
-			switch state[next] {
-			case open:
-				return next, true
-			case unseen:
-				state[next] = open
-				stack = append(stack, frame{next, c.first(c.g.rules[next].body, nil)})
-			}
-		}
-	}
-	return 0, false
-}
-
-// first appends the rules that a node can begin with.
-func (c *checker) first(n node, rules []int) []int {
-	switch n := n.(type) {
-	case alternatives:
-		for _, a := range n {
-			rules = c.first(a, rules)
-		}
-	case sequence:
-		for _, part := range n {
-			rules = c.first(part, rules)
-			if !canBeEmpty(part, c.nullable) {
-				break
-			}
-		}
-	case reference:
-		rules = append(rules, int(n))
-	case repetition:
-		rules = c.first(n.of, rules)
-	}
-	return rules
+	visit(r.body)
+	return err
 }

@@ -1,177 +1,141 @@
 package grammar
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
+	"fmt"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 )
 
-// value is a JSON value whose members keep their order.
-type value struct {
-	kind    byte // { [ s n t f 0 (null), as kindOf tells
-	members []member
-	items   []*value
-	text    string // of a string, or of a number as it was written
+// Pieces of JSON. Between tokens there may be one blank behind a colon or a comma, and
+// nothing else: a model that goes on and on with blanks is stopped by nothing.
+
+// maxDigits keeps numbers within what programs read exactly.
+const maxDigits = 15
+
+func (b *builder) space() *node {
+	return b.piece("space", func() *node { return optional(text(" ")) })
 }
 
-type member struct {
-	name  string
-	value *value
+func (b *builder) comma() *node { return seq(text(","), b.space()) }
+
+// plain is what a JSON string holds as it is.
+var plain = ranges{{' ', '"' - 1}, {'"' + 1, '\\' - 1}, {'\\' + 1, 0xd7ff}, {0xe000, unicode.MaxRune}}
+
+// char is a character in a JSON string, a pair of escaped surrogates being one.
+func (b *builder) char() *node {
+	return b.piece("char", func() *node {
+		hex := ranges{{'0', '9'}, {'A', 'F'}, {'a', 'f'}}
+		code := func(first, second ranges) *node { return seq(oneOf(first), oneOf(second), repeat(oneOf(hex), 2, 2)) }
+		d := ranges{{'D', 'D'}, {'d', 'd'}}
+		high, low := ranges{{'8', '9'}, {'A', 'B'}, {'a', 'b'}}, ranges{{'C', 'F'}, {'c', 'f'}}
+		unit := either(
+			code(hex.and(d.not()), hex),
+			code(d, ranges{{'0', '7'}}),
+			seq(code(d, high), text(`\u`), code(d, low)),
+		)
+		return either(oneOf(plain), seq(text(`\`), either(oneOfText(`"\/bfnrt`), seq(text("u"), unit))))
+	})
 }
 
-func (v *value) get(name string) *value {
-	for _, m := range v.members {
-		if m.name == name {
-			return m.value
-		}
-	}
-	return nil
+func (b *builder) string() *node {
+	return b.piece("string", func() *node { return quoted(repeat(b.char(), 0, -1)) })
 }
 
-// readJSON reads one value, nested at most MaxDepth deep, without members of one name.
-func readJSON(raw []byte) (*value, *Error) {
-	if len(raw) > MaxSize {
-		return nil, failf("the schema has %d bytes, at most %d are allowed", len(raw), MaxSize)
-	}
-	if !utf8.Valid(raw) {
-		return nil, failf("the schema is not valid UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	v, err := readValue(d, 0)
-	if err == nil {
-		if _, e := d.Token(); !errors.Is(e, io.EOF) {
-			err = failf("something follows the schema")
-		}
-	}
-	return v, err
+func quoted(inside *node) *node { return seq(text(`"`), inside, text(`"`)) }
+
+func digits(low, high int) *node { return repeat(oneOf(ranges{{'0', '9'}}), low, high) }
+
+func (b *builder) integer() *node {
+	return b.piece("integer", func() *node {
+		positive := seq(oneOf(ranges{{'1', '9'}}), digits(0, maxDigits-1))
+		return either(text("0"), seq(optional(text("-")), positive))
+	})
 }
 
-func readValue(d *json.Decoder, depth int) (*value, *Error) {
-	t, err := d.Token()
+func (b *builder) number() *node {
+	return b.piece("number", func() *node {
+		whole := either(text("0"), seq(oneOf(ranges{{'1', '9'}}), digits(0, maxDigits-1)))
+		exponent := seq(oneOfText("eE"), optional(oneOfText("+-")), digits(1, 2))
+		return seq(optional(text("-")), whole, optional(seq(text("."), digits(1, maxDigits))), optional(exponent))
+	})
+}
+
+func (b *builder) boolean() *node { return either(text("true"), text("false")) }
+
+func (b *builder) value() *node {
+	return b.piece("value", func() *node {
+		return either(b.object(), b.array(), b.string(), b.number(), b.boolean(), text("null"))
+	})
+}
+
+func (b *builder) object() *node {
+	return b.piece("object", func() *node { return b.objectOf(b.value()) })
+}
+
+// objectOf is an object whose members all have such values.
+func (b *builder) objectOf(value *node) *node {
+	member := b.define("member", seq(b.string(), text(":"), b.space(), value))
+	return seq(text("{"), optional(seq(member, repeat(seq(b.comma(), member), 0, -1))), text("}"))
+}
+
+func (b *builder) array() *node {
+	return b.piece("array", func() *node {
+		return seq(text("["), optional(seq(b.value(), repeat(seq(b.comma(), b.value()), 0, -1))), text("]"))
+	})
+}
+
+// JSONObject is a grammar of any JSON object.
+func JSONObject() string {
+	b := newBuilder()
+	gbnf, err := b.finish(b.object())
 	if err != nil {
-		return nil, failf("the schema is not valid JSON")
+		panic(err) // nothing comes in
 	}
-	if depth > MaxDepth {
-		return nil, failf("the schema is nested more than %d deep", MaxDepth)
-	}
-	switch t := t.(type) {
-	case string:
-		return &value{kind: 's', text: t}, nil
-	case json.Number:
-		return &value{kind: 'n', text: t.String()}, nil
-	case bool:
-		return &value{kind: map[bool]byte{true: 't', false: 'f'}[t]}, nil
-	case json.Delim:
-		v := &value{kind: byte(t)}
-		seen := map[string]bool{}
-		for d.More() {
-			name := ""
-			if t == '{' {
-				key, err := d.Token()
-				if err != nil {
-					return nil, failf("the schema is not valid JSON")
-				}
-				if name = key.(string); seen[name] {
-					return nil, failf("the schema has %.60q twice in one object", name)
-				}
-				seen[name] = true
-			}
-			part, err := readValue(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			if t == '{' {
-				v.members = append(v.members, member{name, part})
-			} else {
-				v.items = append(v.items, part)
-			}
-		}
-		if _, err := d.Token(); err != nil {
-			return nil, failf("the schema is not valid JSON")
-		}
-		return v, nil
-	}
-	return &value{}, nil
+	return gbnf
 }
 
-// compact writes a value as an answer would have it.
-func (v *value) compact(b *strings.Builder) {
-	switch v.kind {
-	case '{':
-		b.WriteByte('{')
-		for i, m := range v.members {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			b.WriteString(quoted(m.name) + ": ")
-			m.value.compact(b)
-		}
-		b.WriteByte('}')
-	case '[':
-		b.WriteByte('[')
-		for i, part := range v.items {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			part.compact(b)
-		}
-		b.WriteByte(']')
-	case 's':
-		b.WriteString(quoted(v.text))
-	case 'n':
-		b.WriteString(v.text)
-	case 't':
-		b.WriteString("true")
-	case 'f':
-		b.WriteString("false")
-	default:
-		b.WriteString("null")
+// escaped is a character as it stands in a JSON string: as it is, or escaped in one way.
+func escaped(c rune) string {
+	switch c {
+	case '"', '\\':
+		return `\` + string(c)
+	case '\b':
+		return `\b`
+	case '\f':
+		return `\f`
+	case '\n':
+		return `\n`
+	case '\r':
+		return `\r`
+	case '\t':
+		return `\t`
 	}
+	if c < ' ' {
+		return fmt.Sprintf(`\u%04x`, c)
+	}
+	return string(c)
 }
 
-// quoted is a text as a JSON string, with nothing escaped that need not be.
-func quoted(s string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string can be encoded
-	return strings.TrimSuffix(b.String(), "\n")
+// quote is a text as a JSON string.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range s {
+		b.WriteString(escaped(c))
+	}
+	b.WriteByte('"')
+	return b.String()
 }
 
-// unescaped are the characters that may stand in a JSON string as they are.
-var unescaped = []span{{' ', '"' - 1}, {'"' + 1, '\\' - 1}, {'\\' + 1, 0xd7ff}, {0xe000, utf8.MaxRune}}
-
-// escapes are those that are written in another way.
-var escapes = map[rune]string{'"': `\"`, '\\': `\\`, '\n': `\n`, '\r': `\r`, '\t': `\t`, '\b': `\b`, '\f': `\f`}
-
-// inString is one character out of ranges, as it stands in a JSON string.
-func inString(ranges []span) node {
-	var plain []span
-	var out alternatives
-	for _, r := range ranges {
-		for _, u := range unescaped {
-			if low, high := max(r.low, u.low), min(r.high, u.high); low <= high {
-				plain = append(plain, span{low, high})
+// escapedOneOf is a character out of ranges as it stands in a JSON string.
+func escapedOneOf(r ranges) *node {
+	all := []*node{oneOf(r.and(plain))}
+	for _, s := range r {
+		for c := s.low; c <= min(s.high, '\\'); c++ {
+			if !plain.has(c) {
+				all = append(all, text(escaped(c)))
 			}
 		}
 	}
-	if len(plain) > 0 {
-		out = append(out, class{ranges: plain})
-	}
-	for _, c := range "\"\\\n\r\t\b\f" {
-		for _, r := range ranges {
-			if r.low <= c && c <= r.high {
-				out = append(out, literal(escapes[c]))
-				break
-			}
-		}
-	}
-	if len(out) == 1 {
-		return out[0]
-	}
-	return out
+	return either(all...)
 }

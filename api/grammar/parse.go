@@ -6,113 +6,101 @@ import (
 	"unicode/utf8"
 )
 
-// Parse reads and checks a grammar in GBNF whose rule "root" is the whole answer.
-// Errors are *Error.
+// Parse reads, checks and normalises a grammar in GBNF whose rule "root" is the whole
+// answer. It reads what llama.cpp reads, but for names of tokens (<...>); and beyond
+// that names with _, which is the same as -, lines that begin with |, and the escapes
+// \- \^ \/ \'. Errors are *Error.
 func Parse(gbnf string) (*Grammar, error) {
-	if len(gbnf) > MaxSize {
-		return nil, failf("the grammar has %d bytes, at most %d are allowed", len(gbnf), MaxSize)
+	switch {
+	case len(gbnf) > MaxSize:
+		return nil, errorf("the grammar has %d bytes; the limit is %d", len(gbnf), MaxSize)
+	case !utf8.ValidString(gbnf) || strings.IndexByte(gbnf, 0) >= 0:
+		return nil, errorf("the grammar is not valid UTF-8 without zeros")
 	}
-	if !utf8.ValidString(gbnf) {
-		return nil, failf("the grammar is not valid UTF-8")
-	}
-	p := &parser{text: gbnf, index: map[string]int{"root": 0}, rules: []rule{{name: "root"}}}
-	if err := p.parse(); err != nil {
+	p := &parser{s: gbnf}
+	rules, err := p.rules()
+	if err != nil {
 		return nil, err
 	}
-	g := &Grammar{p.rules}
-	if err := g.check(); err != nil {
+	g, err := normal(rules)
+	if err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
-// parser reads GBNF as llama.cpp does, except for its references to tokens.
 type parser struct {
-	text  string
-	at    int
-	depth int
-	rules []rule
-	index map[string]int // of names
+	s  string
+	at int
 }
 
-func (p *parser) parse() *Error {
+func (p *parser) rules() ([]rule, *Error) {
+	var rules []rule
+	defined := map[string]bool{}
 	p.space(true)
-	for p.at < len(p.text) {
-		name := p.name()
-		if name == "" {
-			return p.expected("the name of a rule")
+	for p.at < len(p.s) {
+		name, err := p.name()
+		if err != nil {
+			return nil, err
 		}
 		p.space(false)
 		if !p.take("::=") {
-			return p.expected("::=")
+			return nil, p.expected("::= behind the name of a rule")
 		}
 		p.space(true)
-		body, err := p.alternatives(false)
+		body, err := p.alternates(0)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		i, err := p.rule(name)
-		if err != nil {
-			return err
-		}
-		if p.rules[i].body != nil {
-			return failf("rule %.60q is defined twice", name)
-		}
-		p.rules[i].body = body
-		if p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
-			return p.expected("the end of the rule")
+		if p.at < len(p.s) && p.s[p.at] != '\n' && p.s[p.at] != '\r' {
+			return nil, p.expected("the end of the rule")
 		}
 		p.space(true)
-	}
-	for _, r := range p.rules {
-		if r.body == nil {
-			return failf("rule %.60q is not defined", r.name)
+		switch {
+		case defined[name]:
+			return nil, errorf("rule %s is defined twice", brief(name))
+		case len(rules) == MaxRules:
+			return nil, errorf("more than %d rules", MaxRules)
 		}
+		defined[name] = true
+		rules = append(rules, rule{name, body})
 	}
-	return nil
+	return rules, nil
 }
 
-// rule is the index of a rule, which may be defined later.
-func (p *parser) rule(name string) (int, *Error) {
-	i, ok := p.index[name]
-	if !ok {
-		if len(p.rules) == MaxRules {
-			return 0, failf("more than %d rules", MaxRules)
-		}
-		i = len(p.rules)
-		p.index[name] = i
-		p.rules = append(p.rules, rule{name: name})
-	}
-	return i, nil
-}
-
+// expected is an error at the place that was reached.
 func (p *parser) expected(what string) *Error {
-	line := 1 + strings.Count(p.text[:p.at], "\n")
-	rest := p.text[p.at:min(len(p.text), p.at+20)]
-	if rest == "" {
-		rest = "the end"
-	} else {
-		rest = strconv.Quote(strings.ToValidUTF8(rest, ""))
+	got := "the end"
+	if p.at < len(p.s) {
+		got = brief(p.s[p.at:min(len(p.s), p.at+20)])
 	}
-	return failf("line %d: expected %s, but got %s", line, what, rest)
+	return errorf("line %d: expected %s, got %s", 1+strings.Count(p.s[:p.at], "\n"), what, got)
 }
 
 func (p *parser) take(s string) bool {
-	ok := strings.HasPrefix(p.text[p.at:], s)
+	ok := strings.HasPrefix(p.s[p.at:], s)
 	if ok {
 		p.at += len(s)
 	}
 	return ok
 }
 
+// peek is the next byte; there is no 0 in the text.
+func (p *parser) peek() byte {
+	if p.at == len(p.s) {
+		return 0
+	}
+	return p.s[p.at]
+}
+
 // space skips blanks and comments, and ends of lines where they mean nothing.
 func (p *parser) space(lines bool) {
-	for p.at < len(p.text) {
-		switch c := p.text[p.at]; {
+	for p.at < len(p.s) {
+		switch c := p.s[p.at]; {
 		case c == ' ' || c == '\t' || lines && (c == '\n' || c == '\r'):
 			p.at++
 		case c == '#':
-			for p.at < len(p.text) && p.text[p.at] != '\n' && p.text[p.at] != '\r' {
+			for p.at < len(p.s) && p.s[p.at] != '\n' && p.s[p.at] != '\r' {
 				p.at++
 			}
 		default:
@@ -121,254 +109,257 @@ func (p *parser) space(lines bool) {
 	}
 }
 
-func isName(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+func isWord(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 
-func (p *parser) name() string {
+func (p *parser) name() (string, *Error) {
 	from := p.at
-	for p.at < len(p.text) && isName(p.text[p.at]) {
+	for isWord(p.peek()) {
 		p.at++
 	}
-	return p.text[from:p.at]
+	name := p.s[from:p.at]
+	switch {
+	case name == "":
+		return "", p.expected("the name of a rule")
+	case len(name) > MaxName:
+		return "", errorf("the name of rule %s has %d bytes; the limit is %d", brief(name), len(name), MaxName)
+	}
+	return strings.ReplaceAll(name, "_", "-"), nil
 }
 
-func (p *parser) alternatives(nested bool) (node, *Error) {
-	if p.depth++; p.depth > MaxDepth {
-		return nil, failf("groups are nested more than %d deep", MaxDepth)
+// alternates reads up to the end of the rule, or of the group at that depth.
+func (p *parser) alternates(depth int) (*node, *Error) {
+	if depth > MaxDepth {
+		return nil, errorf("groups are nested more than %d deep", MaxDepth)
 	}
-	defer func() { p.depth-- }()
-	var all alternatives
+	var all []*node
 	for {
-		s, err := p.sequence(nested)
+		n, err := p.sequence(depth)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, s)
-		before := p.at
-		p.space(true) // a line may begin with another alternative
+		all = append(all, n)
+		end := p.at
+		p.space(true)
 		if !p.take("|") {
-			if !nested {
-				p.at = before
+			if depth == 0 {
+				p.at = end
 			}
-			break
+			return either(all...), nil
 		}
 		p.space(true)
 	}
-	if len(all) == 1 {
-		return all[0], nil
-	}
-	return all, nil
 }
 
-func (p *parser) sequence(nested bool) (node, *Error) {
-	var parts sequence
-	for p.at < len(p.text) {
-		n, err := p.item()
+func (p *parser) sequence(depth int) (*node, *Error) {
+	var parts []*node
+	for {
+		n, err := p.item(depth)
 		if err != nil {
 			return nil, err
 		}
 		if n == nil {
-			break
+			return seq(parts...), nil
 		}
-		p.space(nested)
-		if n, err = p.repeated(n, nested); err != nil {
-			return nil, err
+		p.space(depth > 0)
+		for {
+			low, high, ok, err := p.repetition(depth > 0)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				break
+			}
+			if n = repeat(n, low, high); n.nest > MaxDepth {
+				return nil, errorf("repetitions are nested more than %d deep", MaxDepth)
+			}
+			p.space(depth > 0)
 		}
 		parts = append(parts, n)
 	}
-	if len(parts) == 1 {
-		return parts[0], nil
-	}
-	return parts, nil
 }
 
-// item reads one thing, or nil if the sequence ends.
-func (p *parser) item() (node, *Error) {
-	switch c := p.text[p.at]; {
+// item reads one thing; nil is none.
+func (p *parser) item(depth int) (*node, *Error) {
+	switch c := p.peek(); {
 	case c == '"':
-		p.at++
 		return p.literal()
 	case c == '[':
-		p.at++
 		return p.class()
 	case c == '(':
 		p.at++
 		p.space(true)
-		n, err := p.alternatives(true)
-		if err != nil {
-			return nil, err
+		n, err := p.alternates(depth + 1)
+		if err == nil && !p.take(")") {
+			err = p.expected(")")
 		}
-		if !p.take(")") {
-			return nil, p.expected(")")
-		}
-		return n, nil
+		return n, err
 	case c == '.':
 		p.at++
-		return anything{}, nil
+		return oneOf(scalars), nil
 	case c == '<' || c == '!':
-		return nil, p.expected("text: tokens can't be named")
-	case isName(c):
-		i, err := p.rule(p.name())
-		return reference(i), err
+		return nil, p.expected("text or a rule, as tokens (<...>) can't be named")
+	case isWord(c):
+		name, err := p.name()
+		return ref(name), err
+	case strings.IndexByte("*+?{", c) >= 0 && c != 0:
+		return nil, p.expected("something to repeat")
 	}
 	return nil, nil
 }
 
-func (p *parser) literal() (node, *Error) {
+func (p *parser) literal() (*node, *Error) {
+	p.at++
 	var b strings.Builder
-	for {
-		if p.at == len(p.text) {
-			return nil, p.expected(`"`)
-		}
-		if p.take(`"`) {
-			return text(b.String()), nil
-		}
-		r, err := p.char()
+	for !p.take(`"`) {
+		from := p.at
+		c, err := p.char(`"`)
 		if err != nil {
 			return nil, err
 		}
-		if r == 0 {
-			return nil, p.expected("no character of value 0")
+		if !scalars.has(c) {
+			p.at = from
+			return nil, p.expected("a character, but not 0 or a surrogate")
 		}
-		b.WriteRune(r)
+		b.WriteRune(c)
 	}
+	return text(b.String()), nil
 }
 
-// text is a literal, or nothing.
-func text(s string) node {
-	if s == "" {
-		return sequence{}
-	}
-	return literal(s)
-}
-
-func (p *parser) class() (node, *Error) {
-	c := class{negated: p.take("^")}
-	for {
-		if p.at == len(p.text) {
-			return nil, p.expected("]")
-		}
-		if p.take("]") {
-			if len(c.ranges) == 0 {
-				return nil, p.expected("a character in []")
-			}
-			return c, nil
-		}
-		low, err := p.char()
+func (p *parser) class() (*node, *Error) {
+	from := p.at
+	p.at++
+	negated := p.take("^")
+	var r ranges
+	for !p.take("]") {
+		begin := p.at
+		low, err := p.char("]")
 		if err != nil {
 			return nil, err
 		}
 		high := low
-		if rest := p.text[p.at:]; len(rest) > 1 && rest[0] == '-' && rest[1] != ']' {
+		if rest := p.s[p.at:]; len(rest) > 1 && rest[0] == '-' && rest[1] != ']' {
 			p.at++
-			if high, err = p.char(); err != nil {
+			if high, err = p.char("]"); err != nil {
 				return nil, err
 			}
 		}
 		if high < low {
-			return nil, p.expected("a range that ends behind its beginning")
+			p.at = begin
+			return nil, p.expected("a range that does not end before its beginning")
 		}
-		c.ranges = append(c.ranges, span{low, high})
+		r = append(r, span{low, high})
 	}
-}
-
-// char reads a character, or an escaped one.
-func (p *parser) char() (rune, *Error) {
-	r, size := utf8.DecodeRuneInString(p.text[p.at:])
-	p.at += size
-	if r != '\\' || p.at == len(p.text) {
-		return r, nil
+	empty := len(r) == 0
+	if r = r.sorted(); negated {
+		r = r.not()
 	}
-	c := p.text[p.at]
-	p.at++
-	switch c {
-	case 'n':
-		return '\n', nil
-	case 'r':
-		return '\r', nil
-	case 't':
-		return '\t', nil
-	case 'x', 'u', 'U':
-		digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
-		if p.at+digits <= len(p.text) {
-			v, err := strconv.ParseUint(p.text[p.at:p.at+digits], 16, 32)
-			if err == nil && v <= utf8.MaxRune && utf8.ValidRune(rune(v)) {
-				p.at += digits
-				return rune(v), nil
-			}
-		}
-		return 0, p.expected("the number of a character")
-	}
-	if strings.IndexByte("\\\"[]-^/'", c) >= 0 {
-		return rune(c), nil
-	}
-	p.at--
-	return 0, p.expected("an escaped character")
-}
-
-// repeated reads what repeats n, if anything does.
-func (p *parser) repeated(n node, nested bool) (node, *Error) {
-	for p.at < len(p.text) {
-		low, high := 0, -1
-		switch c := p.text[p.at]; c {
-		case '*':
-		case '+':
-			low = 1
-		case '?':
-			high = 1
-		case '{':
-			var err *Error
-			if low, high, err = p.bounds(); err != nil {
-				return nil, err
-			}
-		default:
-			return n, nil
-		}
-		p.at++
-		p.space(nested)
-		n = repetition{n, low, high}
-		if p.depth++; p.depth > MaxDepth {
-			return nil, failf("repetitions are nested more than %d deep", MaxDepth)
-		}
-		defer func() { p.depth-- }()
+	n := oneOf(r)
+	if empty || n.isNever() {
+		p.at = from
+		return nil, p.expected("a class that some character is in")
 	}
 	return n, nil
 }
 
-// bounds reads {m}, {m,} or {m,n} up to the closing brace.
-func (p *parser) bounds() (low, high int, err *Error) {
-	number := func() (int, bool) {
-		p.space(true)
-		from := p.at
-		for p.at < len(p.text) && p.text[p.at] >= '0' && p.text[p.at] <= '9' {
-			p.at++
-		}
-		v, e := strconv.Atoi(p.text[from:p.at])
-		if from < p.at && (e != nil || v > MaxRepetition) {
-			err = failf("a repetition of %.20s, at most %d is allowed", p.text[from:p.at], MaxRepetition)
-		}
-		p.space(true)
-		return v, from < p.at && e == nil
+// char reads a character, which may be escaped, of something that needs an end.
+func (p *parser) char(end string) (rune, *Error) {
+	if p.at == len(p.s) {
+		return 0, p.expected(end)
 	}
-	p.at++ // the opening brace
-	low, ok := number()
-	if err == nil && !ok {
-		return 0, 0, p.expected("a number")
+	c, size := utf8.DecodeRuneInString(p.s[p.at:])
+	if c != '\\' {
+		p.at += size
+		return c, nil
 	}
-	high = low
-	if p.take(",") {
-		if high, ok = number(); !ok {
+	rest := p.s[p.at+1:]
+	if rest == "" {
+		return 0, p.expected("an escaped character")
+	}
+	digits := 0
+	switch rest[0] {
+	case 'n':
+		c = '\n'
+	case 'r':
+		c = '\r'
+	case 't':
+		c = '\t'
+	case 'x':
+		digits = 2
+	case 'u':
+		digits = 4
+	case 'U':
+		digits = 8
+	case '\\', '"', '[', ']', '-', '^', '/', '\'':
+		c = rune(rest[0])
+	default:
+		return 0, p.expected(`one of the escapes \x \u \U \n \r \t \\ \" \[ \]`)
+	}
+	if digits > 0 {
+		v, err := strconv.ParseUint(rest[1:min(len(rest), 1+digits)], 16, 32)
+		if err != nil || len(rest) <= digits || v > utf8.MaxRune {
+			return 0, p.expected("the " + strconv.Itoa(digits) + " hexadecimal digits of a character")
+		}
+		c = rune(v)
+	}
+	p.at += 2 + digits
+	return c, nil
+}
+
+// repetition reads * + ? {m} {m,} or {m,n}; ok is false if none is there.
+func (p *parser) repetition(lines bool) (low, high int, ok bool, err *Error) {
+	switch p.peek() {
+	case '*':
+		low, high = 0, -1
+	case '+':
+		low, high = 1, -1
+	case '?':
+		low, high = 0, 1
+	case '{':
+		p.at++
+		p.space(lines)
+		if low, err = p.number(); err != nil {
+			return 0, 0, false, err
+		}
+		high = low
+		p.space(lines)
+		if p.take(",") {
 			high = -1
+			p.space(lines)
+			if p.peek() != '}' {
+				if high, err = p.number(); err != nil {
+					return 0, 0, false, err
+				}
+				p.space(lines)
+			}
 		}
+		switch {
+		case p.peek() != '}':
+			return 0, 0, false, p.expected("} behind a repetition")
+		case high >= 0 && high < low:
+			return 0, 0, false, p.expected("the end of a repetition that is not {" + strconv.Itoa(low) + "," + strconv.Itoa(high) + "}")
+		}
+	default:
+		return 0, 0, false, nil
 	}
-	switch {
-	case err != nil:
-		return 0, 0, err
-	case p.at == len(p.text) || p.text[p.at] != '}':
-		return 0, 0, p.expected("}")
-	case high >= 0 && high < low:
-		return 0, 0, failf("a repetition of {%d,%d}", low, high)
+	p.at++
+	return low, high, true, nil
+}
+
+func (p *parser) number() (int, *Error) {
+	from := p.at
+	for c := p.peek(); '0' <= c && c <= '9'; c = p.peek() {
+		p.at++
 	}
-	return low, high, nil
+	digits := p.s[from:p.at]
+	if digits == "" {
+		return 0, p.expected("a number")
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n > MaxRepetition {
+		p.at = from
+		return 0, p.expected("at most " + strconv.Itoa(MaxRepetition) + " repetitions")
+	}
+	return n, nil
 }

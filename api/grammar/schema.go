@@ -1,298 +1,335 @@
 package grammar
 
 import (
-	"errors"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// JSONObject is a grammar of any JSON object.
-func JSONObject() string {
-	c := newConverter(nil)
-	c.rules[0].body = c.object(anyValue)
-	g, err := finish(c.rules)
-	if err != nil {
-		panic(err) // it does not depend on anything
-	}
-	return g
+// types is a set of types of JSON values.
+type types uint8
+
+const (
+	typeObject types = 1 << iota
+	typeArray
+	typeString
+	typeInteger
+	typeFraction // a number that is no integer
+	typeBoolean
+	typeNull
+
+	typeNumber = typeInteger | typeFraction
+	allTypes   = typeNull<<1 - 1
+)
+
+var typeNames = map[string]types{
+	"object": typeObject, "array": typeArray, "string": typeString, "integer": typeInteger,
+	"number": typeNumber, "boolean": typeBoolean, "null": typeNull,
 }
 
-// FromSchema is a grammar of the JSON values that a schema allows. Members come in the
-// order of their declaration, and only declared ones where any are declared. What would
-// let an answer break the schema is refused by name.
-func FromSchema(raw []byte) (string, error) {
-	schema, err := readJSON(raw)
-	if err != nil {
-		return "", err
-	}
-	c := newConverter(schema)
-	body := c.visit(schema, "$")
-	if c.err != nil {
-		return "", c.err
-	}
-	c.rules[0].body = body
-	out, e := finish(c.rules)
-	if errors.Is(e, errEndless) || errors.Is(e, errLeftRecursion) {
-		return "", failf("no value satisfies the schema: a $ref leads back to itself without end")
-	}
-	return out, e
+// schema is what a JSON schema says by itself; what others say beside it is referred to.
+type schema struct {
+	id    int // apart from others that were read
+	at    *place
+	never bool // false
+
+	typed bool  // type is given
+	types types // allowed
+	about types // what other keywords are about
+
+	isEnum bool
+	enum   []*value
+
+	properties []property
+	required   []string
+	additional schemas
+
+	prefix             []schemas
+	items              schemas
+	minItems, maxItems int // 0, endless: no limit
+
+	minLength, maxLength int // 0, endless: no limit
+	pattern, format      string
+
+	low, high *bound
+
+	ref    string
+	target *schema // of ref, once it was looked for
+	allOf  schemas
+	anyOf  []schemas // one of each
 }
 
-// converter builds the rules of a schema. The first error is kept.
-type converter struct {
-	schema *value
-	rules  []rule
-	named  map[string]reference
-	err    *Error
+type property struct {
+	name  string
+	value schemas
 }
 
-func newConverter(schema *value) *converter {
-	return &converter{schema: schema, rules: []rule{{name: "root"}}, named: map[string]reference{}}
+// schemas are to be satisfied together. nil is where a schema says nothing.
+type schemas []*schema
+
+// asserts tells whether a schema says something itself.
+func (s *schema) asserts() bool {
+	return s.never || s.typed || s.isEnum || s.about != 0 || len(s.anyOf) > 0
 }
 
-func (c *converter) fail(at, format string, args ...any) node {
-	if c.err == nil {
-		c.err = failf("%.120s: %s", at, failf(format, args...).Reason)
+// reader reads schemas, each once.
+type reader struct {
+	whole *value
+	known map[*value]*schema
+}
+
+func (r *reader) read(v *value, at *place) (*schema, *Error) {
+	if s, ok := r.known[v]; ok {
+		return s, nil
 	}
-	return sequence{}
-}
-
-// rule is a reference to the rule of that name, built when it is first wanted.
-func (c *converter) rule(name string, build func() node) node {
-	if r, ok := c.named[name]; ok {
-		return r
-	}
-	r := reference(len(c.rules))
-	c.named[name] = r
-	c.rules = append(c.rules, rule{name: name})
-	if len(c.rules) > MaxRules {
-		return c.fail("$", "the schema needs more than %d rules", MaxRules)
-	}
-	body := build()
-	c.rules[r].body = body
-	return r
-}
-
-// Keywords that say nothing about values.
-var annotations = []string{
-	"title", "description", "default", "examples", "example", "$schema", "$id", "$comment", "$anchor", "$defs", "definitions", "deprecated",
-	"readOnly", "writeOnly", "strict", "name", "contentEncoding", "contentMediaType",
-}
-
-// Keywords by the type of value that they are about.
-var keywords = map[string][]string{
-	"object":  {"properties", "required", "additionalProperties"},
-	"array":   {"items", "prefixItems", "minItems", "maxItems", "additionalItems"},
-	"string":  {"minLength", "maxLength", "pattern", "format"},
-	"integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
-	"number":  {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
-	"boolean": {}, "null": {},
-}
-
-var types = []string{"object", "array", "string", "integer", "number", "boolean", "null"}
-
-// visit is the node of a schema that stands at a place.
-func (c *converter) visit(s *value, at string) node {
-	switch {
-	case c.err != nil:
-		return sequence{}
-	case s.kind == 't' || s.kind == '{' && len(c.assertions(s)) == 0:
-		return c.anything()
-	case s.kind != '{':
-		return c.fail(at, "expected a schema that something satisfies")
-	}
-	for _, whole := range []struct {
-		keyword string
-		convert func(*value, string) node
-	}{{"$ref", c.ref}, {"anyOf", c.union}, {"oneOf", c.union}, {"allOf", c.all}, {"enum", c.enum}, {"const", c.constant}} {
-		keyword, v := whole.keyword, s.get(whole.keyword)
-		if v == nil {
-			continue
-		}
-		for _, other := range c.assertions(s) {
-			harmless := other == "type" && (keyword == "enum" || keyword == "const")
-			if other != keyword && !harmless {
-				return c.fail(at, "%s beside %.40q is not supported", keyword, other)
+	s := &schema{id: len(r.known), at: at, types: allTypes, maxItems: endless, maxLength: endless}
+	r.known[v] = s
+	switch v.kind {
+	case 't':
+	case 'f':
+		s.never = true
+	case '{':
+		for i, name := range v.names {
+			if err := r.keyword(s, v, name, v.parts[i], at.in(name)); err != nil {
+				return nil, err
 			}
 		}
-		return whole.convert(v, at+"."+keyword)
+	default:
+		return nil, at.errorf("a schema is an object or a boolean")
 	}
-	names := c.types(s, at)
-	for _, keyword := range c.assertions(s) {
-		if keyword != "type" && keyword != "nullable" && !slices.ContainsFunc(names, func(t string) bool { return slices.Contains(keywords[t], keyword) }) {
-			if keyword == "uniqueItems" && s.get(keyword).kind == 'f' {
-				continue
+	return s, nil
+}
+
+// Keywords that say something which a grammar is not made to follow, with the value, if
+// any, that asks for nothing.
+var refused = map[string]string{
+	"not": "", "if": "", "then": "", "else": "", "multipleOf": "", "divisibleBy": "", "disallow": "", "extends": "",
+	"contains": "", "minContains": "", "maxContains": "", "uniqueItems": "f;", "unevaluatedItems": "t;", "unevaluatedProperties": "t;",
+	"propertyNames": "t;", "patternProperties": "{;", "minProperties": "00;", "maxProperties": "",
+	"dependencies": "{;", "dependentRequired": "{;", "dependentSchemas": "{;", "$dynamicRef": "", "$recursiveRef": "",
+}
+
+// keyword reads a member of a schema. Those that are not known say nothing about a
+// value, or nothing that JSON schema knows.
+func (r *reader) keyword(s *schema, all *value, name string, v *value, at *place) (err *Error) {
+	if harmless, ok := refused[name]; ok && v.key() != harmless {
+		return at.errorf("this keyword is not supported")
+	}
+	switch name {
+	case "type":
+		s.types, err = readTypes(v, at)
+		s.typed = true
+		if nullable := all.member("nullable"); nullable != nil && nullable.kind == 't' { // OpenAPI
+			s.types |= typeNull
+		}
+	case "enum":
+		if v.kind != '[' || len(v.parts) == 0 {
+			return at.errorf("an array of at least one value is expected")
+		}
+		s.setEnum(v.parts)
+	case "const":
+		s.setEnum([]*value{v})
+	case "properties":
+		s.about |= typeObject
+		if v.kind != '{' {
+			return at.errorf("an object is expected")
+		}
+		for i, name := range v.names {
+			value, err := r.one(v.parts[i], at.in(name))
+			if err != nil {
+				return err
 			}
-			return c.fail(at, "%.60q is not supported here", keyword)
+			s.properties = append(s.properties, property{name, value})
 		}
-	}
-	var out alternatives
-	for _, t := range names {
-		out = append(out, c.typed(t, s, at))
-	}
-	if len(out) == 1 {
-		return out[0]
-	}
-	return out
-}
-
-// assertions are the keywords of a schema that say something about values.
-func (c *converter) assertions(s *value) []string {
-	var out []string
-	for _, m := range s.members {
-		if !slices.Contains(annotations, m.name) {
-			out = append(out, m.name)
+	case "required":
+		s.about |= typeObject
+		if v.kind != '[' {
+			return at.errorf("an array of strings is expected")
 		}
-	}
-	return out
-}
-
-// types are those that a schema allows, or that its keywords are about.
-func (c *converter) types(s *value, at string) []string {
-	var names []string
-	switch t := s.get("type"); {
-	case t == nil:
-		for _, name := range types {
-			// Integers have no keyword of their own: what is about them is about numbers.
-			if name != "integer" && slices.ContainsFunc(keywords[name], func(k string) bool { return s.get(k) != nil }) {
-				names = append(names, name)
+		for i, name := range v.parts {
+			if name.kind != '"' {
+				return at.at(i).errorf("a string is expected")
 			}
+			s.required = append(s.required, name.text)
 		}
-	case t.kind == 's':
-		names = []string{t.text}
-	case t.kind == '[':
-		for _, v := range t.items {
-			names = append(names, v.text)
+	case "additionalProperties":
+		s.about |= typeObject
+		s.additional, err = r.one(v, at)
+	case "prefixItems":
+		s.about |= typeArray
+		s.prefix, err = r.each(v, at)
+	case "items":
+		s.about |= typeArray
+		switch {
+		case v.kind != '[':
+			s.items, err = r.one(v, at)
+		case all.member("prefixItems") != nil:
+			return at.errorf("an array is not supported beside prefixItems")
+		default: // before 2020
+			s.prefix, err = r.each(v, at)
 		}
-	}
-	if v := s.get("nullable"); v != nil && v.kind == 't' && !slices.Contains(names, "null") {
-		names = append(names, "null")
-	}
-	for _, name := range names {
-		if !slices.Contains(types, name) {
-			c.fail(at+".type", "%.40q is no type", name)
+	case "additionalItems":
+		if items := all.member("items"); items != nil && items.kind == '[' {
+			s.items, err = r.one(v, at)
 		}
+	case "minItems":
+		s.about |= typeArray
+		s.minItems, err = count(v, at)
+	case "maxItems":
+		s.about |= typeArray
+		s.maxItems, err = count(v, at)
+	case "minLength":
+		s.about |= typeString
+		s.minLength, err = count(v, at)
+	case "maxLength":
+		s.about |= typeString
+		s.maxLength, err = count(v, at)
+	case "pattern":
+		s.about |= typeString
+		s.pattern, err = str(v, at)
+	case "format":
+		if _, ok := formats[v.text]; ok && v.kind == '"' {
+			s.about |= typeString
+			s.format = v.text
+		}
+	case "minimum", "exclusiveMinimum":
+		s.about |= typeNumber
+		s.low, err = readBound(v, at, s.low, name == "exclusiveMinimum", higher)
+	case "maximum", "exclusiveMaximum":
+		s.about |= typeNumber
+		s.high, err = readBound(v, at, s.high, name == "exclusiveMaximum", lower)
+	case "$ref":
+		if s.ref, err = str(v, at); s.ref == "" {
+			s.ref = "#"
+		}
+	case "allOf":
+		var parts []schemas
+		parts, err = r.each(v, at)
+		for _, p := range parts {
+			s.allOf = append(s.allOf, p...)
+		}
+	case "anyOf", "oneOf":
+		var parts []schemas
+		if parts, err = r.each(v, at); err == nil && len(parts) == 0 {
+			return at.errorf("at least one schema is expected")
+		}
+		var any schemas
+		for _, p := range parts {
+			any = append(any, p...)
+		}
+		s.anyOf = append(s.anyOf, any)
 	}
-	if len(names) == 0 {
-		c.fail(at, "expected a type, and no %.60q", strings.Join(c.assertions(s), ", "))
-	}
-	return names
+	return err
 }
 
-func (c *converter) typed(t string, s *value, at string) node {
-	switch t {
-	case "object":
-		return c.objectOf(s, at)
-	case "array":
-		return c.arrayOf(s, at)
-	case "string":
-		return c.stringOf(s, at)
-	case "integer", "number":
-		return c.numberOf(s, at, t == "integer")
-	case "boolean":
-		return alternatives{literal("true"), literal("false")}
+func (s *schema) setEnum(values []*value) {
+	if s.isEnum { // enum and const
+		values = common(s.enum, values)
 	}
-	return literal("null")
+	s.isEnum, s.enum = true, values
 }
 
-func (c *converter) ref(v *value, at string) node {
-	if v.kind != 's' || v.text != "#" && !strings.HasPrefix(v.text, "#/") {
-		return c.fail(at, "only references within the schema are supported, such as #/$defs/x")
+func (r *reader) one(v *value, at *place) (schemas, *Error) {
+	s, err := r.read(v, at)
+	return schemas{s}, err
+}
+
+func (r *reader) each(v *value, at *place) ([]schemas, *Error) {
+	if v.kind != '[' {
+		return nil, at.errorf("an array of schemas is expected")
 	}
-	target := c.schema
-	if v.text != "#" {
-		for _, step := range strings.Split(v.text[2:], "/") {
+	var out []schemas
+	for i, p := range v.parts {
+		s, err := r.one(p, at.at(i))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func readTypes(v *value, at *place) (all types, err *Error) {
+	names := []*value{v}
+	if v.kind == '[' {
+		names = v.parts
+	}
+	for _, n := range names {
+		if n.kind != '"' {
+			return 0, at.errorf("the name of a type, or an array of them is expected")
+		}
+		t, ok := typeNames[n.text]
+		if !ok {
+			return 0, at.errorf("%s is no type", brief(n.text))
+		}
+		all |= t
+	}
+	if all == 0 {
+		return 0, at.errorf("at least one type is expected")
+	}
+	return all, nil
+}
+
+func str(v *value, at *place) (string, *Error) {
+	if v.kind != '"' {
+		return "", at.errorf("a string is expected")
+	}
+	return v.text, nil
+}
+
+// count reads a number of things; all that are more than endless are the same.
+func count(v *value, at *place) (int, *Error) {
+	d, ok := parseDecimal(v.text)
+	if v.kind != '0' || !ok || d.negative || d.fraction != "" {
+		return 0, at.errorf("an integer of at least 0 is expected")
+	}
+	n := 0
+	for _, c := range d.whole {
+		n = min(n*10+int(c-'0'), endless)
+	}
+	return n, nil
+}
+
+func readBound(v *value, at *place, other *bound, exclusive bool, of func(a, b *bound) *bound) (*bound, *Error) {
+	d, ok := parseDecimal(v.text)
+	if v.kind != '0' || !ok {
+		return nil, at.errorf("a number is expected, and not more than 1e%d", maxExponent)
+	}
+	return of(other, &bound{d, exclusive}), nil
+}
+
+// resolve finds what a reference refers to.
+func (r *reader) resolve(s *schema) (*schema, *Error) {
+	if s.target != nil {
+		return s.target, nil
+	}
+	at := s.at.in("$ref")
+	path, ok := strings.CutPrefix(s.ref, "#")
+	if !ok || path != "" && path[0] != '/' {
+		return nil, at.errorf("only references within the schema are supported, such as #/$defs/x; not %s", brief(s.ref))
+	}
+	v, to := r.whole, &place{name: "$"}
+	if path != "" {
+		for step := range strings.SplitSeq(path[1:], "/") {
+			if plain, err := url.PathUnescape(step); err == nil {
+				step = plain
+			}
 			step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
-			var next *value
-			if target.kind == '{' {
-				next = target.get(step)
-			} else if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(target.items) {
-				next = target.items[i]
-			}
-			if target = next; target == nil {
-				return c.fail(at, "%.60q is not there", v.text)
-			}
-		}
-	}
-	return c.rule("ref "+v.text, func() node { return c.visit(target, v.text) })
-}
-
-func (c *converter) union(v *value, at string) node {
-	if v.kind != '[' || len(v.items) == 0 {
-		return c.fail(at, "expected a list of schemas")
-	}
-	var out alternatives
-	for i, s := range v.items {
-		out = append(out, c.visit(s, at+"["+strconv.Itoa(i)+"]"))
-	}
-	return out
-}
-
-// all merges object schemas; others can't be followed at once.
-func (c *converter) all(v *value, at string) node {
-	if v.kind != '[' || len(v.items) == 0 {
-		return c.fail(at, "expected a list of schemas")
-	}
-	if len(v.items) == 1 {
-		return c.visit(v.items[0], at+"[0]")
-	}
-	merged := &value{kind: '{', members: []member{{"type", &value{kind: 's', text: "object"}}}}
-	properties, required := &value{kind: '{'}, &value{kind: '['}
-	for _, s := range v.items {
-		for hops := 0; hops < MaxDepth && s.get("$ref") != nil && len(c.assertions(s)) == 1; hops++ {
-			if s = c.target(s.get("$ref")); s == nil {
-				return c.fail(at, "a $ref is not there")
-			}
-		}
-		if t := s.get("type"); t == nil && s.get("properties") == nil || t != nil && t.text != "object" {
-			return c.fail(at, "only schemas of objects can be merged")
-		}
-		for _, keyword := range c.assertions(s) {
-			switch part := s.get(keyword); keyword {
-			case "type", "additionalProperties":
-			case "properties":
-				for _, m := range part.members {
-					if properties.get(m.name) != nil {
-						return c.fail(at, "property %.60q is in two of them", m.name)
-					}
-					properties.members = append(properties.members, m)
+			i := slices.Index(v.names, step)
+			if v.kind == '[' {
+				n, err := strconv.Atoi(step)
+				if i = n; err != nil {
+					i = -1
 				}
-			case "required":
-				required.items = append(required.items, part.items...)
-			default:
-				return c.fail(at, "%.60q can't be merged", keyword)
 			}
+			if i < 0 || i >= len(v.parts) {
+				return nil, at.errorf("%s is not there", brief(s.ref))
+			}
+			v, to = v.parts[i], to.in(step)
 		}
 	}
-	merged.members = append(merged.members, member{"properties", properties}, member{"required", required})
-	return c.visit(merged, at)
-}
-
-// target follows a local reference, or gives nil.
-func (c *converter) target(ref *value) *value {
-	at := c.schema
-	for _, step := range strings.Split(strings.TrimPrefix(ref.text, "#"), "/")[1:] {
-		if at = at.get(strings.NewReplacer("~1", "/", "~0", "~").Replace(step)); at == nil {
-			return nil
-		}
-	}
-	return at
-}
-
-func (c *converter) enum(v *value, at string) node {
-	if v.kind != '[' || len(v.items) == 0 {
-		return c.fail(at, "expected a list of values")
-	}
-	var out alternatives
-	for _, item := range v.items {
-		out = append(out, c.constant(item, at))
-	}
-	return out
-}
-
-func (c *converter) constant(v *value, _ string) node {
-	var b strings.Builder
-	v.compact(&b)
-	return literal(b.String())
+	target, err := r.read(v, to)
+	s.target = target
+	return target, err
 }

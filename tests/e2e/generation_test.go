@@ -110,6 +110,16 @@ func TestConstraints(t *testing.T) {
 			t.Errorf("%v: %q", fields, got)
 		}
 	}
+	// What may be empty, repeated, makes llama.cpp recurse; it comes there as something else.
+	for grammar, want := range map[string]string{
+		"root ::= b* \"x\"\nb ::= c\nc ::= \"\" | \"y\"":                           `^y*x?$`,
+		"root ::= x{0,2000}\nx ::= a{0,2000}\na ::= b{0,2000}\nb ::= \"\" | \"z\"": `^z*$`,
+	} {
+		got := s.Complete(body{"model": "parrot", "prompt": question, "max_tokens": 8, "temperature": 0, "grammar": grammar}).Choices[0].Text
+		if !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("%s: %q", grammar, got)
+		}
+	}
 	// Whatever package grammar writes, llama.cpp accepts.
 	for _, schema := range []any{
 		body{}, body{"type": "number"}, body{"type": "string", "format": "date-time"}, body{"type": "string", "maxLength": 3000}, body{"type": "array"},
@@ -128,15 +138,20 @@ func TestHurtfulGrammars(t *testing.T) {
 	for i := range 5000 {
 		fmt.Fprintf(&rules, "r%d ::= r%d\n", i, i+1)
 	}
+	chain := ""
+	for i := range 1900 {
+		chain += fmt.Sprintf("r%d ::= r%d\n", i, i+1)
+	}
+	chain += "r1900 ::= \"a\""
 	twice := "root ::= r0\n"
 	for i := range 60 { // 2^60 ways to begin
-		twice += fmt.Sprintf("r%d ::= r%d | r%d\n", i, i+1, i+1)
+		twice += fmt.Sprintf("r%d ::= r%d \"x\" | r%d \"y\"\n", i, i+1, i+1)
 	}
 	for name, fields := range map[string]body{
 		"parentheses":       {"grammar": "root ::= " + strings.Repeat("(", 60000)},
 		"rules":             {"grammar": "root ::= r0\n" + rules.String()},
 		"repetition":        {"grammar": `root ::= "a"{1,999999}`},
-		"repeated nothing":  {"grammar": "root ::= b* \"x\"\nb ::= c\nc ::= \"\""},
+		"long chain":        {"grammar": "root ::= r0\n" + chain},
 		"left recursion":    {"grammar": `root ::= root "a" | "b"`},
 		"many ways":         {"grammar": twice + "r60 ::= \"a\""},
 		"doubling":          {"grammar": `root ::= [ -~] root "y" | [ -~] root "z" | [ -~]`, "max_tokens": 100},

@@ -124,8 +124,7 @@ func (o *owner) preempt() {
 	o.cache.Drop(s.id)
 	o.ctx.Forget(s.id)
 	s.past, s.scored = 0, nil
-	o.queued.Add(1)
-	o.queuedTokens.Add(int64(len(s.req.Prompt)))
+	o.count(1, len(s.req.Prompt))
 	o.queue.PushFront(s.flow, len(s.tokens), s)
 	o.stats.preemptions.Add(1)
 	o.stats.running.Add(-1)

@@ -214,8 +214,7 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 
 // enqueue counts a request in, unless the queue is full.
 func (e *Engine) enqueue(tokens int) bool {
-	waiting := e.queued.Add(1)
-	waitingTokens := e.queuedTokens.Add(int64(tokens))
+	waiting, waitingTokens := e.count(1, tokens)
 	if waiting > int64(e.params.Queue) || waiting > 1 && waitingTokens > int64(e.params.QueueTokens) {
 		e.dequeue(tokens)
 		return false
@@ -223,9 +222,11 @@ func (e *Engine) enqueue(tokens int) bool {
 	return true
 }
 
-func (e *Engine) dequeue(tokens int) {
-	e.queued.Add(-1)
-	e.queuedTokens.Add(-int64(tokens))
+func (e *Engine) dequeue(tokens int) { e.count(-1, -tokens) }
+
+// count adds to what waits, and returns what it comes to.
+func (e *Engine) count(requests, tokens int) (waiting, waitingTokens int64) {
+	return e.queued.Add(int64(requests)), e.queuedTokens.Add(int64(tokens))
 }
 
 // fill is one FillSlot under way.

@@ -191,8 +191,7 @@ func (o *owner) dropCancelled() {
 		o.queue.Remove(func(s *sequence) bool {
 			err := s.ctx.Err()
 			if err != nil {
-				o.dequeue(len(s.req.Prompt))
-				s.end(backend.Event{Err: err})
+				o.refuse(s, err)
 			}
 			return err != nil
 		})
@@ -205,6 +204,12 @@ func (o *owner) dropCancelled() {
 		o.retire(s, backend.Event{Err: err}, true)
 		return true
 	})
+}
+
+// refuse ends a sequence that waits. The caller takes it out of the queue.
+func (o *owner) refuse(s *sequence, err error) {
+	o.dequeue(len(s.req.Prompt))
+	s.end(backend.Event{Err: err})
 }
 
 // fillSlots writes a bounded piece of the waiting slot images.
@@ -241,8 +246,7 @@ func (o *owner) endAll(err error) {
 		o.enter(<-o.inbox)
 	}
 	o.queue.Remove(func(s *sequence) bool {
-		o.dequeue(len(s.req.Prompt))
-		s.end(backend.Event{Err: err})
+		o.refuse(s, err)
 		return true
 	})
 	for _, f := range o.filling {

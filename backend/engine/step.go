@@ -38,10 +38,8 @@ func (o *owner) decode() {
 	first := 0
 	for _, sh := range o.step.Shares {
 		s := o.ready[sh.Sequence]
-		for _, t := range s.tokens[s.past : s.past+sh.Tokens] {
-			o.cache.Append(s.id, s.version(s.past), t)
-			s.past++
-		}
+		o.cache.Append(s.id, s.version(s.past), s.tokens[s.past:s.past+sh.Tokens]...) // a share has one version
+		s.past += sh.Tokens
 		s.collect(o.ctx, first, sh.Tokens)
 		first += sh.Tokens
 	}

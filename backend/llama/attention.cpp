@@ -47,9 +47,8 @@ struct thread_info {
 static thread_local step_info   owned;
 static thread_local thread_info mine;
 
-bool attention_use(const llama_model & model, bool use) {
+void attention_use(const llama_model & model, bool use) {
     owned.use = use && std::none_of(model.layers.begin(), model.layers.end(), [](const llama_layer & l) { return l.attn_sinks; });
-    return owned.use;
 }
 
 void attention_step(const llama_batch & batch) {

@@ -15,8 +15,8 @@
 struct llama_model;
 
 // From here on, contexts that this thread makes and computes with use it, if the model
-// allows: one with attention sinks does not. Returns whether they do.
-bool attention_use(const llama_model & model, bool use);
+// allows: one with attention sinks does not.
+void attention_use(const llama_model & model, bool use);
 
 // Tells which sequences the tokens of the next step belong to.
 void attention_step(const llama_batch & batch);

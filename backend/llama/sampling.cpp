@@ -56,7 +56,8 @@ llama_token lk_argmax(const float * logits, int n_vocab) {
 }
 
 // Calls f(token) for the k largest logits, the largest first, the lower id first among equals.
-template <typename F> static void for_top_k(const float * logits, int n_vocab, int k, std::vector<llama_token> & heap, F f) {
+template <typename F> static void for_top_k(const float * logits, int n_vocab, int k, F f) {
+    static thread_local std::vector<llama_token> heap;
     auto better = [&](llama_token a, llama_token b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
     heap.clear(); // the k best so far, the worst of them in front
     k = std::min(k, n_vocab);
@@ -86,9 +87,8 @@ float lk_logprobs(const float * logits, int n_vocab, llama_token token, int k, l
     }
     const double log_sum = log(sum) + max;
     if (k > 0) {
-        static thread_local std::vector<llama_token> heap;
         int j = 0;
-        for_top_k(logits, n_vocab, k, heap, [&](llama_token t) {
+        for_top_k(logits, n_vocab, k, [&](llama_token t) {
             top[j] = t;
             top_logprobs[j] = logits[t] - log_sum;
             j++;
@@ -160,13 +160,12 @@ struct lk_sampler {
 
 // The candidates of the choice under way on this thread.
 static thread_local std::vector<llama_token_data> candidates;
-static thread_local std::vector<llama_token>      top_k_heap;
 
 static llama_token_data_array candidates_of(const lk_sampler & s, const float * logits, bool no_end, int top_k) {
     auto ends = [&](llama_token t) { return std::find(s.ends.begin(), s.ends.end(), t) != s.ends.end(); };
     if (top_k > 0) {
         candidates.clear();
-        for_top_k(logits, s.n_vocab, no_end ? top_k + s.ends.size() : top_k, top_k_heap, [&](llama_token t) {
+        for_top_k(logits, s.n_vocab, no_end ? top_k + s.ends.size() : top_k, [&](llama_token t) {
             if ((int) candidates.size() < top_k && !(no_end && ends(t))) {
                 candidates.push_back({ t, logits[t], 0.0f });
             }

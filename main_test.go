@@ -182,7 +182,12 @@ func TestBrokenAdapters(t *testing.T) {
 		t.Fatal(err)
 	}
 	weights := filepath.Join(dir, "json", "adapter_model.safetensors")
-	if err := os.Truncate(weights, 1000); err != nil {
+	content, err := os.ReadFile(weights)
+	if err == nil {
+		content[8] = '['
+		err = os.WriteFile(weights, content, 0o644)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(filepath.Join(dir, "pirate-gguf.gguf"), 5000); err != nil {
@@ -190,12 +195,16 @@ func TestBrokenAdapters(t *testing.T) {
 	}
 	addr, _, _ := start(t, "-c", configFile(t, "models: [{name: m, path: demo/parrot.gguf, adapters_dir: %s}]", dir))
 	for model, want := range map[string]string{
-		"m:json":        "adapter_model.safetensors: header of",
+		"m:json":        "adapter_model.safetensors: header",
 		"m:stranger":    `adapter_model.safetensors: tensor "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight": 96 columns, but blk.0.attn_k.weight takes 192 inputs`,
-		"m:pirate-gguf": "pirate-gguf.gguf: the file ends at byte",
+		"m:pirate-gguf": "is not complete yet: pirate-gguf.gguf ends within its header",
 	} {
 		status, _, message := complete(t, addr, model)
-		if status != 400 || !strings.Contains(message, want) || strings.Contains(message, dir) {
+		wantStatus := 400
+		if model == "m:pirate-gguf" { // which may be a copy under way
+			wantStatus = 503
+		}
+		if status != wantStatus || !strings.Contains(message, want) || strings.Contains(message, dir) {
 			t.Errorf("%s: status %d: %s", model, status, message)
 		}
 		t.Log(message)

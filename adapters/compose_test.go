@@ -98,6 +98,7 @@ func TestMisfitsTogether(t *testing.T) {
 	for i := range 9 {
 		nine = append(nine, Ref{fmt.Sprintf("a%d", i), 1})
 	}
+	const broken = `broken: adapter_model.safetensors: tensor "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": 9 columns, but blk.0.attn_q.weight takes 8 inputs`
 	tests := []struct {
 		name        string
 		refs        []Ref
@@ -109,8 +110,8 @@ func TestMisfitsTogether(t *testing.T) {
 		{"activated", ask("a0", "a9"), true, `adapter "a9" is an activated LoRA, which can't be combined with other adapters`},
 		{"rank", nine, false, "a8: adapter_model.safetensors: tensor \"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight\": " +
 			"rank 18 together with the request's other adapters is over the pool's 16 (raise max_rank of the base)"},
-		{"one is broken", ask("a0", "unfinished"), false, "unfinished: adapter_model.safetensors: is missing"},
-		{"one is broken, at 0", []Ref{{"a0", 1}, {"unfinished", 0}}, false, "unfinished: adapter_model.safetensors: is missing"},
+		{"one is broken", ask("a0", "broken"), false, broken},
+		{"one is broken, at 0", []Ref{{"a0", 1}, {"broken", 0}}, false, broken},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -168,6 +169,7 @@ func TestReplacedPart(t *testing.T) {
 	m := manager(t, os.DirFS(dir), fake.New(64, 2), time.Minute)
 	old := acquire(t, m, "a", "b")
 	write("b", 3, time.Second)
+	rescan(t, m)
 	replaced := acquire(t, m, "a", "b")
 	if replaced.Slot == old.Slot || replaced.Key == old.Key || replaced.Parts[0] != old.Parts[0] || replaced.Parts[1].Version == old.Parts[1].Version {
 		t.Errorf("old %+v, new %+v", old, replaced)

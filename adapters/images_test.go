@@ -16,36 +16,40 @@ const hostBytes = 1 << 20
 
 // opened counts the files of weights that are opened.
 type opened struct {
-	fstest.MapFS
-	n atomic.Int64
+	content fstest.MapFS // not embedded: its Sub would go past Open
+	n       atomic.Int64
 }
 
 func (o *opened) Open(name string) (fs.File, error) {
 	if strings.HasSuffix(name, ".safetensors") {
 		o.n.Add(1)
 	}
-	return o.MapFS.Open(name)
+	return o.content.Open(name)
 }
 
 // An adapter that has left its slot comes back from memory, unless its files were
 // replaced.
 func TestComesBackFromMemory(t *testing.T) {
-	files := &opened{MapFS: folder(2)}
+	files := &opened{content: folder(2)}
 	e := &recorder{Engine: fake.New(64, 1)}
 	m := manager(t, files, e, time.Minute)
 	first := acquire(t, m, "a0")
 	first.Release()
 	acquire(t, m, "a1").Release()
 	read := files.n.Load()
+	if read < 2 {
+		t.Fatalf("%d files were read", read)
+	}
 	back := acquire(t, m, "a0")
 	back.Release()
 	if back.Key != first.Key || files.n.Load() != read || e.fills.Load() != 3 {
 		t.Errorf("%s, first %s; %d files read for it, %d fills", back.Key, first.Key, files.n.Load()-read, e.fills.Load())
 	}
 	acquire(t, m, "a1").Release()
-	changed := *files.MapFS["a1/adapter_model.safetensors"]
+	changed := *files.content["a1/adapter_model.safetensors"]
 	changed.ModTime = time.Now()
-	files.MapFS["a0/adapter_model.safetensors"] = &changed
+	files.content["a0/adapter_model.safetensors"] = &changed
+	rescan(t, m)
 	if now := acquire(t, m, "a0"); now.Key == first.Key {
 		t.Error("the replaced adapter comes back as it was")
 	}

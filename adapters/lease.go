@@ -112,3 +112,13 @@ func (m *Manager) newLease(refs []Ref, versions map[string]version) (*Lease, err
 func partKey(digest string, scale float32) string {
 	return digest + "@" + strconv.FormatFloat(float64(scale), 'g', -1, 32)
 }
+
+// digestsOf returns the digests that the key of a slot is made of.
+func digestsOf(key string) []string {
+	var digests []string
+	for part := range strings.SplitSeq(key, "+") {
+		digest, _, _ := strings.Cut(part, "@")
+		digests = append(digests, digest)
+	}
+	return digests
+}

@@ -34,6 +34,18 @@ type load struct {
 	keep    time.Time   // until when the load goes on without waiters
 	timer   *time.Timer // runs then
 	filling bool        // then it is finished, even if nobody waits any more
+
+	tier Tier // from which the image came; "" if none was needed
+}
+
+// errChanged ends a load whose files are not any more what the catalog said.
+var errChanged = errors.New("the files of the adapter have changed")
+
+// record is what is remembered of a load that succeeded.
+type record struct {
+	took time.Duration
+	tier Tier
+	at   time.Time
 }
 
 type waiter struct {
@@ -109,16 +121,25 @@ func (m *Manager) run(l *load) {
 	}
 	if err == nil {
 		own.Release() // before the waiters go on: the slot is as free as they leave it
+		if l.tier != "" {
+			for _, p := range l.parts {
+				m.records[p.Name] = record{time.Since(start), l.tier, time.Now()}
+			}
+		}
 	}
 	for w := range l.waiters {
 		close(w.done)
 	}
 	m.mu.Unlock()
-	if err != nil {
+	switch {
+	case errors.Is(err, errChanged): // whoever waits, begins anew
+	case errors.Is(err, context.Canceled):
+		slog.Debug("adapter not loaded: nobody waits for it", "adapter", names(l.parts))
+	case err != nil:
 		slog.Warn("adapter not loaded", "adapter", names(l.parts), "err", err)
-		return
+	case l.tier != "":
+		slog.Info("adapter loaded", "adapter", own.String(), "from", l.tier, "slot", own.Slot, "took", time.Since(start).Round(10*time.Microsecond))
 	}
-	slog.Info("adapter loaded", "adapter", own.String(), "slot", own.Slot, "took", time.Since(start).Round(10*time.Microsecond))
 }
 
 func names(parts []part) string {
@@ -203,54 +224,81 @@ func (m *Manager) image(l *load) (*Lease, []byte, error) {
 			return nil, nil, err
 		}
 		if image := m.images.get(own.Key); image != nil {
+			l.tier = TierHost
 			return own, image, nil
 		}
 	}
 	content, err := m.read(l)
-	if err != nil {
+	defer func() {
+		for _, a := range content {
+			a.Close()
+		}
+	}()
+	var own *Lease
+	var image []byte
+	if err == nil {
+		own, err = m.newLease(l.refs(), l.versions)
+	}
+	if err == nil && own.Key != "" {
+		image = make([]byte, m.info.Pool.ImageSize())
+		err = lora.Image(image, &m.info, content)
+	}
+	if err = m.settle(l, err); err != nil {
 		return nil, nil, err
 	}
-	own, err := m.newLease(l.refs(), l.versions)
-	if err != nil || own.Key == "" {
-		return own, nil, err
-	}
-	image, err := lora.Image(&m.info, content)
-	if err == nil {
+	if own.Key != "" {
+		l.tier = TierDisk
 		m.images.put(own.Key, image)
 	}
-	return own, image, err
+	return own, image, nil
+}
+
+// settle takes what was learnt of the parts, and the error that came of it, for the
+// truth, unless files have changed meanwhile: then what was read may be of both.
+func (m *Manager) settle(l *load, err error) error {
+	for _, p := range l.parts {
+		if now, stampErr := p.place.stamp(); stampErr != nil || !now.Equal(p.stamp) {
+			return errChanged
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, v := range l.versions {
+		m.versions[name] = v
+	}
+	return err
 }
 
 // read reads the adapters of a load, in the order of their keys: equal keys mean
-// equal images.
-func (m *Manager) read(l *load) ([]lora.Scaled, error) {
-	var content []lora.Scaled
+// equal images. They must be closed, also beside an error.
+func (m *Manager) read(l *load) (content []lora.Scaled, err error) {
 	for _, p := range l.parts {
 		if p.Scale == 0 {
 			m.mu.Lock()
 			v := m.versions[p.Name]
 			m.mu.Unlock()
-			if v.stamp == p.stamp && v.err == nil {
+			if v.stamp.Equal(p.stamp) && v.err == nil {
 				l.versions[p.Name] = v
 				continue
 			}
 		}
-		v, a, err := m.readPart(l, p)
-		if v.stamp != "" {
-			m.mu.Lock()
-			m.versions[p.Name] = v
-			m.mu.Unlock()
+		if l.ctx.Err() != nil {
+			return content, l.ctx.Err()
+		}
+		v, a, err := m.readPart(p)
+		if v.stamp.Equal(p.stamp) {
+			l.versions[p.Name] = v
 		}
 		if err != nil {
-			return nil, blame(p.Name, err, len(l.parts))
+			return content, blame(p.Name, err, len(l.parts))
 		}
-		l.versions[p.Name] = v
 		if p.Scale == 0 {
+			a.Close()
 			continue
 		}
 		content = append(content, lora.Scaled{Adapter: a, Scale: p.Scale})
 		if err := lora.CheckTogether(&m.info, content); err != nil { // before the next takes more memory
-			return nil, blame(p.Name, err, len(l.parts))
+			return content, blame(p.Name, err, len(l.parts))
 		}
 	}
 	slices.SortFunc(content, func(a, b lora.Scaled) int {
@@ -260,36 +308,25 @@ func (m *Manager) read(l *load) ([]lora.Scaled, error) {
 }
 
 // readPart reads an adapter and checks it against the base. v tells what is now known
-// of the files; its stamp is empty if that is nothing.
-func (m *Manager) readPart(l *load, p part) (v version, a *lora.Adapter, err error) {
-	const tries = 5
-	v.stamp = p.stamp
-	for range tries {
-		if l.ctx.Err() != nil {
-			return version{}, nil, l.ctx.Err()
+// of the files; its stamp is not theirs if that is nothing.
+func (m *Manager) readPart(p part) (v version, a *lora.Adapter, err error) {
+	if now, err := p.place.stamp(); err != nil || !now.Equal(p.stamp) {
+		return version{}, nil, errChanged
+	}
+	a, err = p.place.read(&m.info)
+	if err == nil {
+		if err = a.Check(&m.info); err != nil {
+			a.Close()
 		}
-		a, err = m.catalog.read(p.source, &m.info)
-		stamp, stampErr := m.catalog.stamp(p.source)
-		if stampErr != nil {
-			return version{}, nil, stampErr
-		}
-		if stamp != v.stamp { // replaced meanwhile: what was read may be of both
-			v.stamp, err = stamp, &lora.Error{File: p.source.path, Reason: "changes while it is read"}
-			continue
-		}
-		if err == nil {
-			err = a.Check(&m.info)
-		}
-		var unusable *lora.Error
-		switch {
-		case err == nil:
-			v.digest, v.invocation = a.Digest, a.Invocation
-		case errors.As(err, &unusable):
-			v.failure = remember(err)
-		default:
-			v.stamp = ""
-		}
-		return v, a, err
+	}
+	var unusable *lora.Error
+	switch {
+	case err == nil:
+		return version{
+			stamp: p.stamp, digest: a.Digest, invocation: a.Invocation, rank: a.Rank(), targets: a.Targets(), tensors: a.Tensors,
+		}, a, nil
+	case errors.As(err, &unusable):
+		return version{stamp: p.stamp, failure: remember(err)}, nil, err
 	}
 	return version{}, nil, err
 }

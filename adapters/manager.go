@@ -3,14 +3,15 @@
 // or several together, into a slot of the base's pool within a deadline.
 //
 //	Registry: model name -> Base (engine, manager) + adapter name
-//	Catalog:  adapter name -> files
+//	Catalog:  adapter name -> files, of a version that is complete
 //	Manager:  adapter names + scales -> Lease of a slot
 //
-// The way of a load: the files are read whole, parsed (adapters/peft,
-// adapters/gguf), laid out as a slot image (adapters/lora), all in a goroutine of
-// the load; then the engine copies the image into a slot between its steps. A load
-// is shared by all who wait for it, and each waiter has its own deadline. Loads
-// queue for slots; see slots.go for who gets one when.
+// The way of a load: the files are mapped, parsed (adapters/peft, adapters/gguf), laid
+// out as a slot image (adapters/lora), all in a goroutine of the load, and looked at
+// again from outside: if they have changed meanwhile, what was read is thrown away. Then
+// the engine copies the image into a slot between its steps. A load is shared by all who
+// wait for it, and each waiter has its own deadline. Loads queue for slots; see slots.go
+// for who gets one when. Images stay in host memory within a budget; see images.go.
 //
 // A version is the digest of the content. A slot holds versions at their scales and
 // is never refilled while a [Lease] of it is held. This package does not generate
@@ -28,13 +29,14 @@ import (
 	"sync"
 	"time"
 
+	"lorikeet/adapters/files"
 	"lorikeet/adapters/lora"
 	"lorikeet/backend"
 )
 
-// Errors of Acquire, beside *lora.Error for an adapter that can't be served and
-// *CombinationError for adapters that can't be used together. ErrLoadTimeout may
-// pass.
+// Errors of Acquire, beside *lora.Error for an adapter that can't be served,
+// *IncompleteError for one whose files are being copied, and *CombinationError for
+// adapters that can't be used together. ErrLoadTimeout may pass.
 var (
 	ErrUnknown     = errors.New("no such adapter")
 	ErrNoPool      = errors.New("the base takes no adapters")
@@ -58,7 +60,7 @@ type Manager struct {
 	catalog *Catalog
 	engine  Engine
 	info    backend.ModelInfo
-	timeout time.Duration
+	options Options
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -71,13 +73,18 @@ type Manager struct {
 	versions map[string]version // by name
 	loading  map[string]*load   // by id
 	failed   map[string]failure // loads by id
+	records  map[string]record  // of the last loads, by name
+	pins     map[string]string  // what is pinned: the key of a slot, by name
 }
 
 // version is what the files of a name are known to be, as long as stamp holds.
 type version struct {
-	stamp      string
+	stamp      files.Stamp
 	digest     string
 	invocation []backend.Token
+	rank       int
+	targets    []string
+	tensors    int
 	failure    // if they can't be served
 }
 
@@ -98,19 +105,22 @@ func remember(err error) failure { return failure{err, time.Now().Add(failureMem
 
 // Options configure a manager.
 type Options struct {
-	LoadTimeout time.Duration // that a request waits for a load at most
-	HostBytes   int64         // of slot images that are kept in memory, to be loaded from there
+	LoadTimeout   time.Duration // that a request waits for a load at most
+	UnloadTimeout time.Duration // that Unload waits for requests at most
+	HostBytes     int64         // of slot images that are kept in memory, to be loaded from there
 }
 
 // NewManager makes the manager of an engine's slots.
 func NewManager(c *Catalog, e Engine, o Options) *Manager {
 	m := &Manager{
-		catalog: c, engine: e, info: e.Info(), timeout: o.LoadTimeout, places: make(chan struct{}, parallelLoads),
-		versions: map[string]version{}, loading: map[string]*load{}, failed: map[string]failure{},
+		catalog: c, engine: e, info: e.Info(), options: o, places: make(chan struct{}, parallelLoads),
+		versions: map[string]version{}, loading: map[string]*load{}, failed: map[string]failure{}, records: map[string]record{}, pins: map[string]string{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.slots.init(m.info.Pool.Slots)
 	m.images.init(o.HostBytes)
+	c.notify(m.replaced)
+	m.pinAll()
 	return m
 }
 
@@ -125,14 +135,11 @@ func (m *Manager) Close() {
 // Names returns the names of the adapters that exist, sorted.
 func (m *Manager) Names() []string { return m.catalog.Names() }
 
-// NameOf returns the name at place id of Names.
+// NameOf returns the name that has an id.
 func (m *Manager) NameOf(id int) (string, bool) { return m.catalog.nameOf(id) }
 
 // Has tells whether an adapter of that name exists.
-func (m *Manager) Has(name string) bool {
-	_, ok := m.catalog.find(name)
-	return ok
-}
+func (m *Manager) Has(name string) bool { return m.catalog.has(name) }
 
 // Acquire returns a lease on the present versions of adapters, resident together at
 // their scales. It loads them if need be. Adapters at scale 0 must be fit to be
@@ -141,25 +148,57 @@ func (m *Manager) Has(name string) bool {
 //
 // Errors: ErrUnknown, ErrNoPool, ErrLoadTimeout (the load goes on for a while, and
 // keeps its place in the queue for a slot), ErrClosed, *CombinationError,
+// *IncompleteError (at once, or after the same time if files are still being changed),
 // *lora.Error, the context's error.
 func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
 	if len(refs) == 0 {
 		return &Lease{}, nil
 	}
-	parts, err := m.look(refs)
-	if err != nil {
-		return nil, err
+	var deadline <-chan time.Time
+	for {
+		changes := m.catalog.changes() // from before the look, so that none is missed
+		parts, err := m.look(refs)
+		var l *load
+		var w *waiter
+		if err == nil {
+			var lease *Lease
+			if lease, l, w, err = m.join(refs, parts); err != nil || lease != nil {
+				return lease, err
+			}
+		}
+		var incomplete *IncompleteError
+		if err != nil && !(errors.As(err, &incomplete) && incomplete.Reason == settling) {
+			return nil, err
+		}
+		if deadline == nil {
+			deadline = time.After(m.options.LoadTimeout)
+		}
+		if l != nil {
+			lease, err := m.wait(ctx, deadline, l, w)
+			if !errors.Is(err, errChanged) {
+				return lease, err
+			}
+		}
+		for _, r := range refs {
+			m.catalog.poke(r.Name)
+		}
+		select {
+		case <-changes:
+		case <-deadline:
+			return nil, cmp.Or(err, ErrLoadTimeout)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	lease, l, w, err := m.join(refs, parts)
-	if err != nil || lease != nil {
-		return lease, err
-	}
-	deadline := time.NewTimer(m.timeout)
-	defer deadline.Stop()
+}
+
+// wait waits for a load.
+func (m *Manager) wait(ctx context.Context, deadline <-chan time.Time, l *load, w *waiter) (*Lease, error) {
+	var err error
 	select {
 	case <-w.done:
 		return w.lease, w.err
-	case <-deadline.C:
+	case <-deadline:
 		err = ErrLoadTimeout
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -177,29 +216,27 @@ func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
 	return nil, err
 }
 
-// part is a Ref with its files as they are now.
+// part is a Ref with the files that are served for it now.
 type part struct {
 	Ref
-	source source
-	stamp  string
+	source
 }
 
 // look finds the files of refs. The parts are sorted by name.
 func (m *Manager) look(refs []Ref) ([]part, error) {
 	parts := make([]part, len(refs))
 	for i, r := range refs {
-		src, ok := m.catalog.find(r.Name)
-		if !ok {
+		src, err := m.catalog.find(r.Name)
+		if errors.Is(err, ErrUnknown) {
 			return nil, fmt.Errorf("%w: %q", ErrUnknown, r.Name)
 		}
 		if m.info.Pool.Slots < 2 {
 			return nil, ErrNoPool
 		}
-		stamp, err := m.catalog.stamp(src)
 		if err != nil {
 			return nil, blame(r.Name, err, len(refs))
 		}
-		parts[i] = part{r, src, stamp}
+		parts[i] = part{r, src}
 	}
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.Name, b.Name) })
 	for i := 1; i < len(parts); i++ {
@@ -221,7 +258,7 @@ func (m *Manager) join(refs []Ref, parts []part) (*Lease, *load, *waiter, error)
 	known := true
 	for _, p := range parts {
 		v := m.versions[p.Name]
-		if v.stamp != p.stamp {
+		if !v.stamp.Equal(p.stamp) {
 			known = false
 		} else if err := v.remembered(); err != nil {
 			return nil, nil, nil, blame(p.Name, err, len(parts))
@@ -277,7 +314,7 @@ func blame(name string, err error, parts int) error {
 func loadID(parts []part) string {
 	var b strings.Builder
 	for _, p := range parts {
-		fmt.Fprintf(&b, "%s@%v %s\n", p.Name, p.Scale, p.stamp)
+		fmt.Fprintf(&b, "%s@%v %s\n", p.Name, p.Scale, p.stamp.Key())
 	}
 	return b.String()
 }

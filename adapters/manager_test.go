@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -86,13 +87,21 @@ func (r *recorder) FillSlot(ctx context.Context, slot int, image []byte) error {
 
 func manager(t *testing.T, fsys fs.FS, e Engine, timeout time.Duration) *Manager {
 	t.Helper()
-	c, err := NewCatalog(fsys)
+	c, err := NewCatalog(Sources{Folder: &Folder{FS: fsys}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := NewManager(c, e, Options{LoadTimeout: timeout, HostBytes: hostBytes})
 	t.Cleanup(m.Close)
 	return m
+}
+
+// rescan looks at the files of a catalog that is not watched.
+func rescan(t *testing.T, m *Manager) {
+	t.Helper()
+	if err := m.catalog.scan(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ask is a request for adapters at scale 1.
@@ -114,11 +123,11 @@ func acquire(t *testing.T, m *Manager, names ...string) *Lease {
 }
 
 func TestCatalogNames(t *testing.T) {
-	c, err := NewCatalog(folder(2))
+	c, err := NewCatalog(Sources{Folder: &Folder{FS: folder(2)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"a0", "a1", "broken", "not-gguf", "pickled", "unfinished"}
+	want := []string{"a0", "a1", "broken", "not-gguf", "pickled"}
 	if got := c.Names(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -234,7 +243,7 @@ func TestUnusableAdapters(t *testing.T) {
 	m := manager(t, folder(1), fake.New(64, 1), time.Minute)
 	for name, want := range map[string]string{
 		"broken":     `adapter_model.safetensors: tensor "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": 9 columns, but blk.0.attn_q.weight takes 8 inputs`,
-		"unfinished": "adapter_model.safetensors: is missing",
+		"unfinished": "unfinished: adapter_model.safetensors is missing", // and has been for long
 		"pickled":    "adapter_model.safetensors: is missing; adapter_model.bin is a pickle, which is not read: save with safe_serialization=True",
 	} {
 		for range 2 { // the second time from memory
@@ -274,17 +283,20 @@ func TestReplacedFilesAreANewVersion(t *testing.T) {
 	m := manager(t, os.DirFS(dir), fake.New(64, 2), time.Minute)
 	old := acquire(t, m, "a")
 	write(2, time.Second)
+	rescan(t, m)
 	replaced := acquire(t, m, "a")
 	if replaced.Key == old.Key || replaced.Slot == old.Slot {
 		t.Errorf("old %+v, new %+v", old, replaced)
 	}
 	write(1, 2*time.Second)
+	rescan(t, m)
 	if back := acquire(t, m, "a"); back.Key != old.Key || back.Slot != old.Slot {
 		t.Errorf("rolled back to %+v, it was %+v", back, old)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "a")); err != nil {
 		t.Fatal(err)
 	}
+	rescan(t, m)
 	if _, err := m.Acquire(t.Context(), ask("a")); err == nil {
 		t.Error("a removed adapter is served")
 	}
@@ -354,5 +366,54 @@ func TestRotation(t *testing.T) {
 	}
 	if len(distinct) != 12 {
 		t.Errorf("12 adapters give %d different answers", len(distinct))
+	}
+}
+
+// swapping replaces files at the moment when one of them is opened.
+type swapping struct {
+	content fstest.MapFS // not embedded: its Sub would go past Open
+	on      string
+	swap    func(fstest.MapFS)
+}
+
+func (s *swapping) Open(name string) (fs.File, error) {
+	if s.swap != nil && name == s.on {
+		swap := s.swap
+		s.swap = nil
+		swap(s.content)
+	}
+	return s.content.Open(name)
+}
+
+// Files that are replaced while they are read are served old or new, never as a mixture
+// of both.
+func TestReplacedWhileRead(t *testing.T) {
+	const config, tensors = "a/adapter_config.json", "a/adapter_model.safetensors"
+	version := func(m fstest.MapFS) string {
+		return acquire(t, manager(t, m, fake.New(64, 1), time.Minute), "a").Parts[0].Version
+	}
+	content := func(alpha int, value float32, when int64) fstest.MapFS {
+		c := fmt.Sprintf(`{"peft_type": "LORA", "r": 2, "lora_alpha": %d}`, alpha)
+		return fstest.MapFS{
+			config:  {Data: []byte(c), ModTime: time.Unix(when, 0)},
+			tensors: {Data: weights(8, value), ModTime: time.Unix(when, 0)},
+		}
+	}
+	before, after := content(4, 1, 1), content(8, 2, 2)
+	mixed := fstest.MapFS{config: before[config], tensors: after[tensors]}
+	want, mixture := version(after), version(mixed)
+	if want == mixture {
+		t.Fatal("the versions can't be told apart")
+	}
+	for _, on := range []string{config, tensors} {
+		files := &swapping{content: maps.Clone(before), on: on}
+		m := manager(t, files, fake.New(64, 1), time.Minute)
+		files.swap = func(now fstest.MapFS) { maps.Copy(now, after) }
+		if got := acquire(t, m, "a").Parts[0].Version; got != want {
+			t.Errorf("replaced when %s was opened: version %s, want %s (a mixture is %s)", on, got, want, mixture)
+		}
+		if files.swap != nil {
+			t.Error("nothing was replaced")
+		}
 	}
 }

@@ -54,7 +54,7 @@ func TestLargestRank(t *testing.T) {
 			if tt.gguf != nil {
 				fsys["other.gguf"] = &fstest.MapFile{Data: tt.gguf}
 			}
-			c, err := NewCatalog(fsys)
+			c, err := NewCatalog(Sources{Folder: &Folder{FS: fsys}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestLargestRank(t *testing.T) {
 		})
 	}
 	for name, fsys := range map[string]fstest.MapFS{"empty": {}, "nothing usable": {"x.gguf": {}}} {
-		c, err := NewCatalog(fsys)
+		c, err := NewCatalog(Sources{Folder: &Folder{FS: fsys}})
 		if err != nil {
 			t.Fatal(err)
 		}

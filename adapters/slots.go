@@ -20,24 +20,27 @@ const minResidency = 250 * time.Millisecond
 // lease of such a slot, so it becomes free when the requests on it have finished.
 // Whoever wants its content meanwhile is a seeker like the others. So a seeker waits
 // until as many slots are drained as there are seekers ahead of it, and one more,
-// however often the others are asked for.
+// however often the others are asked for. A slot whose content is pinned is neither
+// drained nor given away; a seeker of what is just being put into a slot waits for that.
 type slots struct {
 	residency time.Duration // minResidency, except in tests
 
 	mu      sync.Mutex
-	all     []slot // slot 0 is the base and is never used here
-	clock   uint64 // counts uses, for least recently used
+	all     []slot          // slot 0 is the base and is never used here
+	clock   uint64          // counts uses, for least recently used
+	pins    map[string]bool // by key
 	seekers []*seeker
 	wake    *time.Timer // runs when a slot will have been resident for long enough
 }
 
 type slot struct {
-	key      string // of its content; "" if it is empty or reserved
-	reserved bool   // for a seeker, to be filled
+	key      string // of its content; "" if it is empty, reserved or of no use any more
+	reserved string // the key that a seeker fills it with, else ""
 	draining bool
 	leases   int
 	used     uint64
-	since    time.Time // when it was filled
+	since    time.Time       // when it was filled
+	idle     []chan struct{} // closed when there are no leases
 }
 
 // seeker wants a slot for the content that key names.
@@ -51,6 +54,7 @@ type seeker struct {
 func (s *slots) init(n int) {
 	s.residency = minResidency
 	s.all = make([]slot, max(1, n))
+	s.pins = map[string]bool{}
 }
 
 // lease takes a hold on the slot that holds key. It returns 0 if there is none, or
@@ -76,9 +80,83 @@ func (s *slots) again(i int) {
 func (s *slots) release(i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all[i].leases--; s.all[i].leases == 0 {
+	s.drop(i)
+	if s.all[i].leases == 0 {
 		s.settle()
 	}
+}
+
+// holds tells whether a slot holds key.
+func (s *slots) holds(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(key) != 0
+}
+
+// pin keeps content in the slot that it is in, or lets it go again.
+func (s *slots) pin(key string, pinned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pinned {
+		s.pins[key] = true
+	} else {
+		delete(s.pins, key)
+	}
+	s.settle()
+}
+
+// clear makes the content of slots useless whose keys match: nobody gets a new lease of
+// it. The channels are closed when the last lease of one is released.
+func (s *slots) clear(match func(key string) bool) (idle []<-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.all {
+		c := &s.all[i]
+		if c.key == "" || !match(c.key) {
+			continue
+		}
+		c.key = ""
+		if c.leases > 0 {
+			done := make(chan struct{})
+			c.idle = append(c.idle, done)
+			idle = append(idle, done)
+		}
+	}
+	s.settle()
+	return idle
+}
+
+// users counts the leases that channels of clear still wait for.
+func (s *slots) users(idle []<-chan struct{}) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, c := range s.all {
+		if slices.ContainsFunc(c.idle, func(done chan struct{}) bool { return slices.Contains(idle, done) }) {
+			n += c.leases
+		}
+	}
+	return n
+}
+
+// holding is a slot with content, as it is at a moment.
+type holding struct {
+	slot   int
+	key    string
+	leases int
+	pinned bool
+}
+
+func (s *slots) holdings() []holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []holding
+	for i, c := range s.all {
+		if c.key != "" {
+			all = append(all, holding{i, c.key, c.leases, s.pins[c.key]})
+		}
+	}
+	return all
 }
 
 // seek queues for a slot.
@@ -99,7 +177,7 @@ func (s *slots) leave(k *seeker) {
 	case k.slot == 0:
 		s.seekers = slices.DeleteFunc(s.seekers, func(other *seeker) bool { return other == k })
 	case k.resident:
-		s.all[k.slot].leases--
+		s.drop(k.slot)
 	default:
 		s.all[k.slot] = slot{}
 	}
@@ -135,6 +213,33 @@ func (s *slots) use(i int) {
 	s.all[i].leases++
 }
 
+func (s *slots) drop(i int) {
+	c := &s.all[i]
+	if c.leases--; c.leases > 0 {
+		return
+	}
+	for _, done := range c.idle {
+		close(done)
+	}
+	c.idle = nil
+}
+
+// underway tells whether a slot is being filled with what a seeker wants.
+func (s *slots) underway(k *seeker) bool {
+	return slices.ContainsFunc(s.all, func(c slot) bool { return c.reserved == k.key })
+}
+
+// wanting counts the seekers that need a slot for themselves.
+func (s *slots) wanting() int {
+	n := 0
+	for _, k := range s.seekers {
+		if !s.underway(k) {
+			n++
+		}
+	}
+	return n
+}
+
 // settle gives slots to seekers and keeps as many draining as there are seekers left.
 func (s *slots) settle() {
 	for s.giveResident() || s.giveFree() || s.restore() {
@@ -143,7 +248,7 @@ func (s *slots) settle() {
 		s.wake.Stop()
 		s.wake = nil
 	}
-	for missing := len(s.seekers) - s.draining(); missing > 0; missing-- {
+	for missing := s.wanting() - s.draining(); missing > 0; missing-- {
 		victim, wait := s.victim()
 		if victim == 0 {
 			if wait > 0 {
@@ -175,22 +280,23 @@ func (s *slots) giveResident() bool {
 	return false
 }
 
-// giveFree gives the first seeker a slot without leases.
+// giveFree gives the first seeker that needs one a slot without leases.
 func (s *slots) giveFree() bool {
-	if len(s.seekers) == 0 {
+	first := slices.IndexFunc(s.seekers, func(k *seeker) bool { return !s.underway(k) })
+	if first < 0 {
 		return false
 	}
 	best := 0
 	for i := 1; i < len(s.all); i++ {
-		if c := &s.all[i]; !c.reserved && c.leases == 0 && (best == 0 || c.used < s.all[best].used) {
+		if c := &s.all[i]; c.reserved == "" && !s.pins[c.key] && c.leases == 0 && (best == 0 || c.used < s.all[best].used) {
 			best = i
 		}
 	}
 	if best == 0 {
 		return false
 	}
-	s.all[best] = slot{reserved: true}
-	s.give(0, best, false)
+	s.all[best] = slot{reserved: s.seekers[first].key}
+	s.give(first, best, false)
 	return true
 }
 
@@ -204,7 +310,7 @@ func (s *slots) give(n, i int, resident bool) {
 // restore ends the draining of a slot that no seeker is left for: the one that has
 // the most leases, and so the longest way to go.
 func (s *slots) restore() bool {
-	if s.draining() <= len(s.seekers) {
+	if s.draining() <= s.wanting() {
 		return false
 	}
 	best := 0
@@ -234,7 +340,7 @@ func (s *slots) victim() (best int, wait time.Duration) {
 	now := time.Now()
 	for i := 1; i < len(s.all); i++ {
 		c := &s.all[i]
-		if c.reserved || c.draining {
+		if c.reserved != "" || c.draining || s.pins[c.key] {
 			continue
 		}
 		if young := s.residency - now.Sub(c.since); young > 0 {

@@ -351,7 +351,7 @@ func TestRandomRequests(t *testing.T) {
 		t.Errorf("%d served; left: %d seekers, %d drains, %d loads", served.Load(), len(m.slots.seekers), m.slots.draining(), len(m.loading))
 	}
 	for i, s := range m.slots.all {
-		if s.leases != 0 || s.reserved {
+		if s.leases != 0 || s.reserved != "" {
 			t.Errorf("slot %d is left as %+v", i, s)
 		}
 	}

@@ -26,7 +26,7 @@ type Scenario struct {
 }
 
 // Scenarios are all there are, in the order in which they run.
-var Scenarios = []Scenario{mixed, bare, streaming, sampling, zipf, prefix, stall, fairness}
+var Scenarios = []Scenario{mixed, bare, streaming, sampling, zipf, prefix, stall, fairness, loads, switching, storm, slots, cycles}
 
 // Figure is a measured value, held against a target.
 type Figure struct {

@@ -1,11 +1,15 @@
 package bench
 
 import (
+	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"lorikeet/backend"
 	"lorikeet/backend/engine"
 	"lorikeet/bench/synth"
 )
@@ -35,7 +39,7 @@ func TestScenarios(t *testing.T) {
 			}
 			for _, f := range figures {
 				t.Logf("%+v", f)
-				if !(f.Value > 0) || math.IsInf(f.Value, 0) || f.Target == 0 {
+				if isRatio := f.Unit == ""; isRatio && !(f.Value > 0) || math.IsNaN(f.Value) || math.IsInf(f.Value, 0) || f.Target == 0 {
 					t.Errorf("%+v", f)
 				}
 			}
@@ -114,6 +118,80 @@ func TestRatio(t *testing.T) {
 	}
 	if f = f.atMost(0.9); f.Met() {
 		t.Error("over the target, yet met")
+	}
+}
+
+func TestWorst(t *testing.T) {
+	of := func(name string, value float64) Figure {
+		return Figure{Name: name, Value: value, Low: value - 1, High: value + 1, Parts: []Part{{Name: name}}}
+	}
+	f := worst("worst", []Figure{of("a", 3), of("b", 5), of("c", 4)})
+	if f.Name != "worst" || f.Value != 5 || f.Low != 4 || f.High != 6 || len(f.Parts) != 3 || f.Parts[0].Name != "a" || f.Parts[2].Name != "c" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestLeastSquares(t *testing.T) {
+	x := []float64{1, 2, 3, 4}
+	if slope, deviation := leastSquares(x, []float64{5, 7, 9, 11}); math.Abs(slope-2) > 1e-12 || deviation > 1e-12 {
+		t.Errorf("a line of slope 2: %v ± %v", slope, deviation)
+	}
+	// Distances of -1, 1, 1, -1 from a line of slope -3: their squares come to 4, with two
+	// degrees of freedom, and those of x to 5.
+	slope, deviation := leastSquares(x, []float64{-1, -2, -5, -10})
+	if math.Abs(slope+3) > 1e-12 || math.Abs(deviation-math.Sqrt(4./2/5)) > 1e-12 {
+		t.Errorf("slope %v ± %v", slope, deviation)
+	}
+}
+
+func TestPageCache(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int{"a": 3, "folder/b": 5} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, make([]byte, size), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := openPageCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if c.bytes != 8 || len(c.files) != 2 {
+		t.Errorf("%d bytes in %d files", c.bytes, len(c.files))
+	}
+	if err := c.drop(); err != nil && !errors.Is(err, errStillCached) {
+		t.Error(err)
+	}
+}
+
+// What fails in a stream is told to who waits for it, and when it is stopped.
+func TestStreamThatEnds(t *testing.T) {
+	e := tiny(t)
+	rig, err := e.Open(t.Context(), engine.Params{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rig.Close()
+	short := []*backend.Request{e.request(e.random("short"), 16, 16)}
+	s, err := rig.stream(t.Context(), short, false)
+	if err == nil {
+		if err = s.await(t.Context(), 100); err == nil {
+			t.Error("16 tokens were awaited as if they were 100")
+		}
+		if s.stop() == nil {
+			t.Error("the end of the stream is forgotten")
+		}
+	}
+	s, err = rig.stream(t.Context(), short, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.await(t.Context(), 100), s.stop()); err != nil {
+		t.Errorf("a stream that begins again: %v", err)
 	}
 }
 

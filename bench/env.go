@@ -24,6 +24,7 @@ type Env struct {
 	Config  synth.Config
 	Folder  fs.FS // of as many adapters as sequences
 
+	dir      string // where files are made
 	progress func(string)
 }
 
@@ -42,6 +43,7 @@ func newEnv(o Options) (*Env, error) {
 
 // generate makes base and adapters, unless dir has them.
 func (e *Env) generate(dir string) error {
+	e.dir = dir
 	e.say("base and adapters in %s", dir)
 	var err error
 	if e.Base, err = synth.Base(dir, e.Config); err != nil {
@@ -85,7 +87,9 @@ func (e *Env) params(p engine.Params) engine.Params {
 	if p.Slots == 0 {
 		p.Slots = sequences
 	}
-	p.Rank = rank
+	if p.Rank == 0 {
+		p.Rank = rank
+	}
 	return p
 }
 
@@ -95,23 +99,55 @@ type Rig struct {
 	Manager *adapters.Manager
 	Loads   *atomic.Int64 // slots filled so far
 
-	leases []*adapters.Lease
+	catalog     *adapters.Catalog
+	closeFolder func()
+	leases      []*adapters.Lease
 }
 
-// Open starts an engine over a folder of adapters, and computes a little, so that
-// memory is mapped and threads run.
+// hostBytes keep all images that a scenario uses in host memory, unless it says otherwise.
+const hostBytes = 1 << 30
+
+// Open starts an engine over a folder of adapters, or none, and computes a little, so
+// that memory is mapped and threads run.
 func (e *Env) Open(ctx context.Context, p engine.Params, folder fs.FS) (*Rig, error) {
-	catalog, err := adapters.NewCatalog(folder)
+	if folder == nil {
+		return e.open(ctx, p, nil, 0)
+	}
+	return e.open(ctx, p, &adapters.Folder{FS: folder}, hostBytes)
+}
+
+// OpenDir is Open over a directory, which is watched as a server does it, with so many
+// bytes of host memory for images.
+func (e *Env) OpenDir(ctx context.Context, p engine.Params, dir string, hostBytes int64) (*Rig, error) {
+	folder, err := adapters.OpenFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.open(ctx, p, folder, hostBytes)
+	if err != nil {
+		folder.Close()
+		return nil, err
+	}
+	r.closeFolder = folder.Close
+	return r, nil
+}
+
+func (e *Env) open(ctx context.Context, p engine.Params, folder *adapters.Folder, hostBytes int64) (*Rig, error) {
+	catalog, err := adapters.NewCatalog(adapters.Sources{Folder: folder})
 	if err != nil {
 		return nil, err
 	}
 	p = e.params(p)
 	eng, err := engine.New(p)
 	if err != nil {
+		catalog.Close()
 		return nil, err
 	}
 	counted := &countingEngine{Engine: eng}
-	r := &Rig{Engine: eng, Manager: adapters.NewManager(catalog, counted, adapters.Options{LoadTimeout: 10 * time.Minute, HostBytes: 1 << 30}), Loads: &counted.fills}
+	r := &Rig{
+		Engine: eng, Loads: &counted.fills, catalog: catalog, closeFolder: func() {},
+		Manager: adapters.NewManager(catalog, counted, adapters.Options{LoadTimeout: 10 * time.Minute, HostBytes: hostBytes}),
+	}
 	random := e.random("warm up")
 	var requests []*backend.Request
 	for range p.Sequences {
@@ -130,6 +166,8 @@ func (r *Rig) Close() {
 		l.Release()
 	}
 	r.Manager.Close()
+	r.catalog.Close()
+	r.closeFolder()
 	_ = r.Engine.Close() // it only waits
 }
 

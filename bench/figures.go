@@ -56,6 +56,28 @@ func (f Figure) atMost(target float64) Figure {
 	return f
 }
 
+// leastSquares is the slope of the line that is nearest to points, and the standard
+// deviation of that slope, as the points' distances from the line tell it.
+func leastSquares(x, y []float64) (slope, deviation float64) {
+	n := float64(len(x))
+	var meanX, meanY float64
+	for i := range x {
+		meanX += x[i] / n
+		meanY += y[i] / n
+	}
+	var xx, xy, rest float64
+	for i := range x {
+		xx += (x[i] - meanX) * (x[i] - meanX)
+		xy += (x[i] - meanX) * (y[i] - meanY)
+	}
+	slope = xy / xx
+	for i := range x {
+		d := y[i] - meanY - slope*(x[i]-meanX)
+		rest += d * d
+	}
+	return slope, math.Sqrt(rest / (n - 2) / xx)
+}
+
 // inTurns calls its functions in each of n rounds, in turns: forwards, then backwards,
 // so that none has always the better place.
 func inTurns(n int, functions ...func(round int) error) error {

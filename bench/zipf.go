@@ -2,15 +2,10 @@ package bench
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"sync"
-	"time"
 
-	"lorikeet/backend"
 	"lorikeet/backend/engine"
 	"lorikeet/bench/synth"
 )
@@ -36,8 +31,9 @@ var zipf = Scenario{
 				return nil, err
 			}
 			defer rig.Close()
-			t := &traffic{env: e, rig: rig, names: rig.Manager.Names()}
-			if err := t.draw(ctx, e.pick(160, 96)); err != nil {
+			choice := newZipf(n, zipfExponent)
+			t, err := newTraffic(ctx, "zipf", rig, e, zipfClients, e.pick(160, 96), choice.draw)
+			if err != nil {
 				return nil, err
 			}
 			traffics = append(traffics, t)
@@ -67,122 +63,6 @@ var zipf = Scenario{
 				Part{"adapters asked for", float64(many.touched), ""}).atLeast(0.9),
 		}, nil
 	},
-}
-
-// traffic is a sequence of requests for adapters, taken by clients that each wait for
-// an answer before they ask again.
-type traffic struct {
-	env     *Env
-	rig     *Rig
-	names   []string
-	adapter []int // of each request
-	touched int   // how many different ones
-}
-
-// draw decides which adapters are asked for, and loads each once: what is measured is
-// how it goes on, not the first look at files.
-func (t *traffic) draw(ctx context.Context, requests int) error {
-	random := t.env.random("zipf adapters")
-	choose := newZipf(len(t.names), zipfExponent)
-	seen := map[int]bool{}
-	for range requests {
-		i := choose.draw(random)
-		t.adapter = append(t.adapter, i)
-		if seen[i] {
-			continue
-		}
-		seen[i] = true
-		l, err := t.rig.acquire(ctx, t.names[i])
-		if err != nil {
-			return err
-		}
-		l.Release()
-	}
-	t.touched = len(seen)
-	t.env.say("zipf: %d requests ask for %d of %d adapters", requests, t.touched, len(t.names))
-	return nil
-}
-
-type trafficResult struct {
-	tokensPerSecond, loadsPerSecond float64
-	hits                            float64 // part of the requests that caused no load
-	generating                      float64 // sequences on average
-}
-
-// run measures from the start until the last request is taken, that is, while all
-// clients are busy.
-func (t *traffic) run(ctx context.Context) (trafficResult, error) {
-	const promptTokens = 16
-	random := t.env.random("zipf prompts")
-	maxTokens := t.env.pick(48, 24)
-	var (
-		mu      sync.Mutex
-		next    int
-		failed  error
-		answers []*answer
-		end     time.Time
-		loads   int64
-	)
-	before, start := t.rig.Loads.Load(), time.Now()
-	take := func() (name string, req *backend.Request, ok bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if next == len(t.adapter) || failed != nil {
-			return "", nil, false
-		}
-		name, req = t.names[t.adapter[next]], t.env.request(random, promptTokens, maxTokens)
-		if next++; next == len(t.adapter) {
-			end, loads = time.Now(), t.rig.Loads.Load()-before
-		}
-		return name, req, true
-	}
-	client := func() error {
-		for {
-			name, req, ok := take()
-			if !ok {
-				return nil
-			}
-			l, err := t.rig.acquire(ctx, name)
-			if err != nil {
-				return fmt.Errorf("acquire %s: %w", name, err)
-			}
-			a, err := t.rig.ask(ctx, use(req, l))
-			l.Release()
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			answers = append(answers, a)
-			mu.Unlock()
-		}
-	}
-	var clients sync.WaitGroup
-	for range zipfClients {
-		clients.Go(func() {
-			if err := client(); err != nil {
-				mu.Lock()
-				failed = errors.Join(failed, err)
-				mu.Unlock()
-			}
-		})
-	}
-	clients.Wait()
-	if failed != nil {
-		return trafficResult{}, failed
-	}
-	tokens := 0
-	var generating time.Duration
-	for _, a := range answers {
-		tokens += a.until(end)
-		if to := slices.MinFunc([]time.Time{a.last(), end}, time.Time.Compare); to.After(a.first()) {
-			generating += to.Sub(a.first())
-		}
-	}
-	seconds := end.Sub(start).Seconds()
-	return trafficResult{
-		tokensPerSecond: float64(tokens) / seconds, loadsPerSecond: float64(loads) / seconds,
-		hits: 1 - float64(loads)/float64(len(t.adapter)), generating: generating.Seconds() / seconds,
-	}, nil
 }
 
 // zipfChoice draws from n things, the k-th of which is asked for 1/k^s as often as the

@@ -43,7 +43,7 @@ func benchCommand(version string) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&o.Dir, "dir", "build/bench", "where base and adapters are made and kept, 530 MB")
+	c.Flags().StringVar(&o.Dir, "dir", "build/bench", "where base and adapters are made and kept, 0.9 GB")
 	c.Flags().StringArrayVar(&o.Scenarios, "scenario", nil, "what to measure, again for another; all if none ("+strings.Join(bench.Names(), ", ")+")")
 	c.Flags().BoolVar(&o.Quick, "quick", false, "a look in a few minutes; too short for figures to rely on")
 	c.Flags().IntVar(&o.Threads, "threads", 0, "of llama.cpp; 0 means all CPUs")

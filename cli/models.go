@@ -2,9 +2,8 @@ package cli
 
 import (
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +17,8 @@ import (
 // models are the loaded bases, and what must be closed behind them.
 type models struct {
 	bases   []*adapters.Base
+	roots   []*adapters.Folder
+	state   *adapters.State // nil: nothing is remembered
 	closers []func()
 }
 
@@ -32,13 +33,23 @@ func (m *models) close() {
 // closed, also beside an error.
 func openModels(cfg *config.Config) (*models, error) {
 	m := &models{}
+	for _, dir := range cfg.Adapters.Roots {
+		root, err := m.openFolder(dir)
+		if err != nil {
+			return m, err
+		}
+		m.roots = append(m.roots, root)
+	}
+	if err := m.openState(cfg.Adapters); err != nil {
+		return m, err
+	}
 	if len(cfg.Models) == 0 {
 		path, done, err := demo.Model()
 		if err != nil {
 			return m, err
 		}
 		m.closers = append(m.closers, done)
-		folder := demo.Adapters()
+		folder := &adapters.Folder{FS: demo.Adapters()}
 		if cfg.Adapters.Dir != "" {
 			if folder, err = m.openFolder(cfg.Adapters.Dir); err != nil {
 				return m, err
@@ -48,7 +59,7 @@ func openModels(cfg *config.Config) (*models, error) {
 		return m, m.openBase(config.Model{Name: demo.Name, Path: path, KVCacheType: "f32"}, folder, cfg.Adapters)
 	}
 	for _, c := range cfg.Models {
-		var folder fs.FS
+		var folder *adapters.Folder
 		dir := c.AdaptersDir
 		if dir == "" {
 			dir = cfg.Adapters.Dir
@@ -67,20 +78,40 @@ func openModels(cfg *config.Config) (*models, error) {
 }
 
 // openFolder opens a folder of adapters that no link leads out of.
-func (m *models) openFolder(dir string) (fs.FS, error) {
-	root, err := os.OpenRoot(dir)
+func (m *models) openFolder(dir string) (*adapters.Folder, error) {
+	f, err := adapters.OpenFolder(dir)
 	if err != nil {
 		return nil, fmt.Errorf("adapters: %w", err)
 	}
-	m.closers = append(m.closers, func() { root.Close() })
-	return root.FS(), nil
+	m.closers = append(m.closers, f.Close)
+	return f, nil
 }
 
-func (m *models) openBase(c config.Model, folder fs.FS, a config.Adapters) error {
-	catalog, err := adapters.NewCatalog(folder)
+func (m *models) openState(a config.Adapters) error {
+	file := a.State
+	if file == "" && a.Dir != "" {
+		file = filepath.Join(a.Dir, ".lorikeet-state.json")
+	}
+	if file == "" {
+		return nil
+	}
+	var err error
+	m.state, err = adapters.OpenState(file)
+	return err
+}
+
+func (m *models) openBase(c config.Model, folder *adapters.Folder, a config.Adapters) error {
+	sources := adapters.Sources{Folder: folder, Roots: m.roots, State: m.state, Base: c.Name, Settle: a.Settle}
+	for _, e := range a.Entries {
+		if e.Model == "" || e.Model == c.Name {
+			sources.Entries = append(sources.Entries, adapters.Entry{Name: e.Name, Path: e.Path, Pinned: e.Pinned})
+		}
+	}
+	catalog, err := adapters.NewCatalog(sources)
 	if err != nil {
 		return fmt.Errorf("adapters: %w", err)
 	}
+	m.closers = append(m.closers, catalog.Close)
 	var cacheType *backend.DataType // nil: as the base is
 	switch f16, f32 := backend.F16, backend.F32; c.KVCacheType {
 	case "f16":
@@ -104,7 +135,7 @@ func (m *models) openBase(c config.Model, folder fs.FS, a config.Adapters) error
 		return err
 	}
 	m.closers = append(m.closers, func() { _ = e.Close() }) // it only waits
-	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: a.LoadTimeout, HostBytes: a.HostBytes})
+	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: a.LoadTimeout, UnloadTimeout: a.UnloadTimeout, HostBytes: a.HostBytes})
 	m.closers = append(m.closers, manager.Close)
 	m.bases = append(m.bases, &adapters.Base{Name: c.Name, Engine: e, Adapters: manager})
 	info := e.Info()

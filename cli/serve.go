@@ -69,7 +69,7 @@ func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Wr
 	}
 
 	handler := server.New(server.Options{
-		Registry: registry, MaxBodyBytes: cfg.Server.MaxBodyBytes, BodyTimeout: cfg.Server.BodyTimeout, Version: version,
+		Registry: registry, MaxBodyBytes: cfg.Server.MaxBodyBytes, BodyTimeout: cfg.Server.BodyTimeout, AdminKey: cfg.Server.AdminKey, Version: version,
 	})
 	httpServer := &http.Server{
 		Handler:           handler,

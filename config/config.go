@@ -33,6 +33,7 @@ type Server struct {
 	MaxBodyBytes    int64         `mapstructure:"max_body_bytes"`
 	BodyTimeout     time.Duration `mapstructure:"body_timeout"`
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+	AdminKey        string        `mapstructure:"admin_key"` // "": adapters are managed from this machine only
 }
 
 // Log is what is written to standard error.
@@ -41,11 +42,24 @@ type Log struct {
 	Format string // text, json
 }
 
-// Adapters are those of all models that name no folder of their own.
+// Adapters says where adapters come from and how they are kept.
 type Adapters struct {
-	Dir         string
-	LoadTimeout time.Duration `mapstructure:"load_timeout"`
-	HostBytes   int64         `mapstructure:"host_bytes"` // for each base
+	Dir           string        // of all models that name no folder of their own
+	Roots         []string      // from which adapters can be registered at run time, beside the folders
+	State         string        // a file; empty: in Dir, if there is one
+	Settle        time.Duration // for how long files have not changed when they are taken
+	LoadTimeout   time.Duration `mapstructure:"load_timeout"`
+	UnloadTimeout time.Duration `mapstructure:"unload_timeout"`
+	HostBytes     int64         `mapstructure:"host_bytes"` // for each base
+	Entries       []Adapter
+}
+
+// Adapter is an adapter that is served whether or not it lies in a folder.
+type Adapter struct {
+	Name   string
+	Path   string
+	Model  string // whose it is; may be empty if there is one model
+	Pinned bool
 }
 
 // Model is one base. Zeros mean the engine's defaults.
@@ -74,10 +88,16 @@ var defaults = map[string]any{
 	"server.max_body_bytes":   int64(10 << 20),
 	"server.body_timeout":     30 * time.Second,
 	"server.shutdown_timeout": 30 * time.Second,
+	"server.admin_key":        "",
 	"log.level":               "info",
 	"log.format":              "text",
 	"adapters.dir":            "",
+	"adapters.entries":        []Adapter{},
+	"adapters.roots":          []string{},
+	"adapters.state":          "",
+	"adapters.settle":         500 * time.Millisecond,
 	"adapters.load_timeout":   5 * time.Second,
+	"adapters.unload_timeout": 30 * time.Second,
 	"adapters.host_bytes":     int64(1 << 30),
 }
 
@@ -133,7 +153,13 @@ func wholeDurations(from, to reflect.Type, value any) (any, error) {
 	return value, nil
 }
 
-var modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+
+const nameRule = "only letters, digits and . _ / - are allowed, 128 at most, beginning with a letter or digit"
+
+func validName(name string) bool {
+	return namePattern.MatchString(name) && !strings.Contains(name, "..")
+}
 
 // Validate reports everything that is wrong, each with its key.
 func (c *Config) Validate() error {
@@ -147,8 +173,12 @@ func (c *Config) Validate() error {
 	if c.Server.MaxBodyBytes < 1024 {
 		bad("server.max_body_bytes", "%d is below 1024", c.Server.MaxBodyBytes)
 	}
+	if strings.ContainsFunc(c.Server.AdminKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		bad("server.admin_key", "a key has no spaces and only characters that a header can carry")
+	}
 	for key, d := range map[string]time.Duration{
 		"server.body_timeout": c.Server.BodyTimeout, "server.shutdown_timeout": c.Server.ShutdownTimeout, "adapters.load_timeout": c.Adapters.LoadTimeout,
+		"adapters.unload_timeout": c.Adapters.UnloadTimeout, "adapters.settle": c.Adapters.Settle,
 	} {
 		if d <= 0 {
 			bad(key, "%s is not above 0", d)
@@ -160,14 +190,7 @@ func (c *Config) Validate() error {
 	if formats := []string{"text", "json"}; !slices.Contains(formats, c.Log.Format) {
 		bad("log.format", "%q is none of %s", c.Log.Format, strings.Join(formats, ", "))
 	}
-	if c.Adapters.HostBytes < 0 {
-		bad("adapters.host_bytes", "%d is below 0", c.Adapters.HostBytes)
-	}
-	if c.Adapters.Dir != "" {
-		if err := isDir(c.Adapters.Dir); err != nil {
-			bad("adapters.dir", "%v", err)
-		}
-	}
+	c.Adapters.validate(c.Models, bad)
 	seen := map[string]bool{}
 	for i := range c.Models {
 		if name := c.Models[i].Name; seen[name] {
@@ -180,9 +203,47 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+func (a *Adapters) validate(models []Model, bad func(key, format string, args ...any)) {
+	if a.HostBytes < 0 {
+		bad("adapters.host_bytes", "%d is below 0", a.HostBytes)
+	}
+	if a.Dir != "" {
+		if err := isDir(a.Dir); err != nil {
+			bad("adapters.dir", "%v", err)
+		}
+	}
+	for i, root := range a.Roots {
+		if err := isDir(root); err != nil {
+			bad(fmt.Sprintf("adapters.roots[%d]", i), "%v", err)
+		}
+	}
+	seen := map[string]bool{}
+	for i, e := range a.Entries {
+		key := fmt.Sprintf("adapters.entries[%d]", i)
+		switch {
+		case !validName(e.Name):
+			bad(key+".name", "%q: %s", e.Name, nameRule)
+		case seen[e.Model+":"+e.Name]:
+			bad(key+".name", "adapter name %q is used twice", e.Name)
+		}
+		seen[e.Model+":"+e.Name] = true
+		if e.Path == "" {
+			bad(key+".path", "is missing")
+		} else if _, err := os.Stat(e.Path); err != nil {
+			bad(key+".path", "%s can't be opened", e.Path)
+		}
+		switch {
+		case e.Model == "" && len(models) > 1:
+			bad(key+".model", "is missing: there are several models")
+		case e.Model != "" && !slices.ContainsFunc(models, func(m Model) bool { return m.Name == e.Model }):
+			bad(key+".model", "%q is none of the models", e.Model)
+		}
+	}
+}
+
 func (m *Model) validate(key string, bad func(key, format string, args ...any)) {
-	if !modelName.MatchString(m.Name) || strings.Contains(m.Name, "..") {
-		bad(key+".name", "%q: only letters, digits and . _ / - are allowed, 128 at most, beginning with a letter or digit", m.Name)
+	if !validName(m.Name) {
+		bad(key+".name", "%q: %s", m.Name, nameRule)
 	}
 	if m.Path == "" {
 		bad(key+".path", "is missing")

@@ -57,11 +57,12 @@ func TestPrecedence(t *testing.T) {
 	path := write(t, "server: {addr: 'file:1', body_timeout: 7s}\nlog: {level: debug}\nmodels: [{name: m, path: p, context: 64, max_rank: 8, targets: [attn_q]}]\n")
 	t.Setenv("LORIKEET_SERVER_ADDR", "env:2")
 	t.Setenv("LORIKEET_LOG_LEVEL", "warn")
+	t.Setenv("LORIKEET_SERVER_ADMIN_KEY", "secret")
 	c, err := Load(path, map[string]any{"server.addr": "flag:3"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Server.Addr != "flag:3" || c.Log.Level != "warn" || c.Server.BodyTimeout != 7*time.Second {
+	if c.Server.Addr != "flag:3" || c.Log.Level != "warn" || c.Server.BodyTimeout != 7*time.Second || c.Server.AdminKey != "secret" {
 		t.Errorf("got %+v", c)
 	}
 	want := []Model{{Name: "m", Path: "p", Context: 64, MaxRank: 8, Targets: []string{"attn_q"}}}
@@ -74,6 +75,7 @@ func TestRefusals(t *testing.T) {
 	tests := []struct{ file, want string }{
 		{"server: {adr: x}", "adr"},
 		{"server: {addr: nonsense}", "server.addr"},
+		{"server: {admin_key: 'two words'}", "server.admin_key: a key has no spaces"},
 		{"adapters: {load_timeout: 5}", "not a duration"},
 		{"adapters: {load_timeout: -1s}", "adapters.load_timeout"},
 		{"adapters: {dir: /does/not/exist}", "adapters.dir: /does/not/exist: no such file"},

@@ -24,10 +24,8 @@ func (s *Server) bodyDeadline(next http.Handler) http.Handler {
 
 // readBody reads a JSON body within the size and time that clients are given.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.Error) {
-	if ct := r.Header.Get("Content-Type"); ct != "" {
-		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
-			return nil, api.Refused(http.StatusUnsupportedMediaType, "unsupported_content_type", "Unsupported content type: the body must be application/json.")
-		}
+	if ct := r.Header.Get("Content-Type"); ct != "" && !isJSON(ct) {
+		return nil, api.Refused(http.StatusUnsupportedMediaType, "unsupported_content_type", "Unsupported content type: the body must be application/json.")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.opts.MaxBodyBytes))
 	var tooLarge *http.MaxBytesError
@@ -41,4 +39,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the answer may take longer
 	return body, nil
+}
+
+func isJSON(contentType string) bool {
+	mt, _, err := mime.ParseMediaType(contentType)
+	return err == nil && mt == "application/json"
 }

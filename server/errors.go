@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -25,6 +26,7 @@ func apiError(err error, model string) *api.Error {
 		grammar     *backend.GrammarError
 		adapter     *lora.Error
 		combination *adapters.CombinationError
+		incomplete  *adapters.IncompleteError
 	)
 	switch {
 	case errors.As(err, &known):
@@ -45,10 +47,26 @@ func apiError(err error, model string) *api.Error {
 		return api.Invalid("model", "adapter_unusable", "The adapter of model %q can't be used: %s", model, adapter.Error())
 	case errors.Is(err, adapters.ErrUnknown):
 		return api.ModelNotFound(model)
+	case errors.As(err, &incomplete):
+		return api.Unavailable("adapter_incomplete", 2*time.Second, "The adapter of model %q is not complete yet: %s", model, incomplete.Reason)
 	case errors.Is(err, adapters.ErrNoPool):
 		return api.Invalid("model", "adapter_unusable", "The base of model %q is served without adapters.", model)
 	case errors.Is(err, adapters.ErrLoadTimeout):
-		return api.Unavailable("adapter_load_timeout", 2*time.Second, "The adapter of model %q was not loaded in time; loading goes on.", model)
+		return api.Unavailable("adapter_load_timeout", 2*time.Second, "The adapter of model %q was not loaded in time. Please retry.", model)
+	case errors.Is(err, adapters.ErrName):
+		return api.Invalid("lora_name", "invalid_value", "Invalid 'lora_name': only letters, digits and . _ / - are allowed, 128 at most, beginning with a letter or digit, and no '..'.")
+	case errors.Is(err, adapters.ErrRegistered):
+		return api.Invalid("lora_name", "adapter_already_loaded", "The lora adapter '%s' has already been loaded. To serve other files under this name, set 'load_inplace' to true.", model)
+	case errors.Is(err, adapters.ErrNoPath):
+		return &api.Error{Status: http.StatusNotFound, Type: api.TypeInvalidRequest, Code: "path_not_found", Param: "lora_path", Message: "Invalid 'lora_path': the server has no such file or directory."}
+	case errors.Is(err, adapters.ErrPath):
+		return api.Invalid("lora_path", "path_not_allowed", "Invalid 'lora_path': it is outside of the folders that this server loads adapters from.")
+	case errors.Is(err, adapters.ErrPinned):
+		// The request is a good one, and would be served if another adapter were unpinned.
+		return api.Refused(http.StatusConflict, "too_many_pinned", "The adapter can't be pinned: at least one slot must be left for those that are not. Unpin another first.")
+	case errors.Is(err, adapters.ErrState):
+		slog.Error("adapters are not as the state file says", "err", err)
+		return &api.Error{Status: http.StatusInternalServerError, Type: api.TypeServer, Code: "state_not_saved", Message: "The change is in force, but could not be saved: it is lost when the server ends. The server's log has the reason."}
 	case errors.Is(err, backend.ErrQueueFull):
 		return api.Overloaded(time.Second, "Too many requests are waiting. Please retry later.")
 	case errors.Is(err, backend.ErrClosed), errors.Is(err, adapters.ErrClosed):
@@ -61,6 +79,16 @@ func apiError(err error, model string) *api.Error {
 	}
 	slog.Error("request failed", "model", model, "err", err)
 	return api.Internal()
+}
+
+// adminError is apiError for requests that name the adapter elsewhere than in the
+// model field: in param, or in the path if that is "".
+func adminError(err error, param, name string) *api.Error {
+	e := apiError(err, name)
+	if e.Param == "model" {
+		e.Param = param
+	}
+	return e
 }
 
 func errDraining() *api.Error {
@@ -84,6 +112,15 @@ func writeError(w http.ResponseWriter, r *http.Request, e *api.Error) {
 
 // writeTimeout is how long a client may take to read an answer that is no stream.
 const writeTimeout = 30 * time.Second
+
+// writeText sends a text for people.
+func writeText(w http.ResponseWriter, text string) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has deadlines
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if _, err := io.WriteString(w, text); err != nil {
+		slog.Debug("response not written", "err", err)
+	}
+}
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has deadlines

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -22,6 +23,11 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 type exchange struct {
 	name, method, path, body string
 	contentType              string // "" is application/json for a POST
+	header                   [2]string
+
+	// Of the server that is asked.
+	adminKey string
+	slots    int // for adapters; 0: 4, -1: none
 }
 
 // The fake's answers are letters that follow from the prompt, the seed and the
@@ -48,6 +54,7 @@ var exchanges = []exchange{
 	{name: "lora-unknown", body: `{"model":"lab/fake","prompt":"abc","lora":[{"name":"plaid"}]}`},
 	{name: "lora-beside-adapter", body: `{"model":"lab/fake:red","prompt":"abc","lora":[{"name":"blue"}]}`},
 	{name: "adapter-broken", body: `{"model":"lab/fake:broken","prompt":"abc"}`},
+	{name: "adapter-incomplete", body: `{"model":"half","prompt":"abc"}`},
 	{name: "adapter-broken-stream", body: `{"model":"lab/fake:broken","prompt":"abc","stream":true}`},
 
 	{name: "models", method: "GET", path: "/v1/models"},
@@ -85,11 +92,15 @@ const maxBody = 1 << 10
 func TestTranscripts(t *testing.T) {
 	s := start(t, fake.New(256, 4), loadTimeout, Options{MaxBodyBytes: maxBody, Version: "test"})
 	seen := map[string]bool{}
-	for _, x := range slices.Concat(exchanges, fieldExchanges) {
+	for i, x := range slices.Concat(exchanges, fieldExchanges, manageExchanges) {
 		seen[x.name+".txt"] = true
 		t.Run(x.name, func(t *testing.T) {
 			file := filepath.Join("testdata", x.name+".txt")
-			got := x.transcript(t, s)
+			asked := s
+			if i >= len(exchanges)+len(fieldExchanges) { // what these change is their own
+				asked = start(t, fake.New(256, max(0, cmp.Or(x.slots, 4))), loadTimeout, Options{AdminKey: x.adminKey, Version: "test"})
+			}
+			got := x.transcript(t, asked)
 			if *update {
 				if err := os.WriteFile(file, got, 0o644); err != nil {
 					t.Fatal(err)
@@ -118,7 +129,7 @@ func TestTranscripts(t *testing.T) {
 
 // The headers that a transcript shows, if they are set.
 var shownHeaders = []string{
-	"Content-Type", "Cache-Control", "X-Accel-Buffering", "Content-Encoding", "Location", "Retry-After", "Retry-After-Ms", "X-Should-Retry", adapterHeader,
+	"Content-Type", "Cache-Control", "X-Accel-Buffering", "Content-Encoding", "Location", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "WWW-Authenticate", adapterHeader,
 }
 
 func (x exchange) transcript(t *testing.T, s *running) []byte {
@@ -135,6 +146,9 @@ func (x exchange) transcript(t *testing.T, s *running) []byte {
 	if x.contentType != "" {
 		header.Set("Content-Type", x.contentType)
 	}
+	if x.header[0] != "" {
+		header.Set(x.header[0], x.header[1])
+	}
 	r := s.request(x.method, x.path, header, []byte(x.body))
 	if r.header.Get(requestIDHeader) == "" {
 		t.Error("no request id")
@@ -144,6 +158,9 @@ func (x exchange) transcript(t *testing.T, s *running) []byte {
 	fmt.Fprintf(&b, "%s %s\n", x.method, x.path)
 	if x.contentType != "" {
 		fmt.Fprintf(&b, "Content-Type: %s\n", x.contentType)
+	}
+	if x.header[0] != "" {
+		fmt.Fprintf(&b, "%s: %s\n", x.header[0], x.header[1])
 	}
 	if x.body != "" {
 		const limit = 512
@@ -173,9 +190,14 @@ func (x exchange) transcript(t *testing.T, s *running) []byte {
 var (
 	ids   = regexp.MustCompile(`"cmpl-[0-9a-f]{24}"`)
 	times = regexp.MustCompile(`"created":[0-9]{10}\b`)
+	loads = regexp.MustCompile(`"last_load_ms":[0-9.e-]+|"loaded_at":"[0-9T:.-]+Z"`)
 )
 
 // normal replaces what differs from one run to the next.
 func normal(body []byte) []byte {
+	body = loads.ReplaceAllFunc(body, func(b []byte) []byte {
+		name, _, _ := bytes.Cut(b, []byte(":"))
+		return fmt.Appendf(nil, `%s:"…"`, name)
+	})
 	return times.ReplaceAll(ids.ReplaceAll(body, []byte(`"cmpl-ID"`)), []byte(`"created":0`))
 }

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 const base = "lab/fake"
 
 // folder holds four adapters that fit the fake's pool, an activated one that "!"
-// invokes, and one whose q_proj has too few columns. The ranks differ.
+// invokes, one whose q_proj has too few columns, and one without weights so far. The
+// ranks differ.
 func folder() fstest.MapFS {
 	f := fstest.MapFS{}
 	for i, name := range []string{"red", "green", "blue", "gold"} {
@@ -42,6 +43,7 @@ func folder() fstest.MapFS {
 	addAdapter(f, "spell", 3, 8)
 	f["spell/"+peft.ConfigFile].Data = []byte(`{"peft_type":"LORA","r":3,"lora_alpha":6,"alora_invocation_tokens":[33]}`)
 	addAdapter(f, "broken", 2, 7)
+	f["half/"+peft.ConfigFile] = f["red/"+peft.ConfigFile]
 	return f
 }
 
@@ -92,13 +94,35 @@ const loadTimeout = 30 * time.Second
 // start serves an engine with the adapters of folder until the test ends.
 func start(t *testing.T, e backend.Engine, loadTimeout time.Duration, o Options) *running {
 	t.Helper()
-	catalog, err := adapters.NewCatalog(folder())
+	return startBases(t, o, newBase(t, base, e, &adapters.Folder{FS: folder()}, adapters.Options{LoadTimeout: loadTimeout, UnloadTimeout: loadTimeout}))
+}
+
+// newBase makes a base that is closed when the test ends.
+func newBase(t *testing.T, name string, e backend.Engine, folder *adapters.Folder, o adapters.Options) *adapters.Base {
+	t.Helper()
+	catalog, err := adapters.NewCatalog(adapters.Sources{Folder: folder})
 	if err != nil {
 		t.Fatal(err)
 	}
-	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: loadTimeout})
-	o.Registry, err = adapters.NewRegistry(&adapters.Base{Name: base, Engine: e, Adapters: manager})
-	if err != nil {
+	manager := adapters.NewManager(catalog, e, o)
+	t.Cleanup(func() {
+		catalog.Close()
+		manager.Close()
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := e.Stats().Running; n != 0 {
+			t.Errorf("%d requests are left in the engine", n)
+		}
+	})
+	return &adapters.Base{Name: name, Engine: e, Adapters: manager}
+}
+
+// startBases serves bases until the test ends.
+func startBases(t *testing.T, o Options, bases ...*adapters.Base) *running {
+	t.Helper()
+	var err error
+	if o.Registry, err = adapters.NewRegistry(bases...); err != nil {
 		t.Fatal(err)
 	}
 	s := &running{Server: New(o), arrived: make(chan struct{}, 1024), done: make(chan struct{}, 1024), t: t}
@@ -115,13 +139,6 @@ func start(t *testing.T, e backend.Engine, loadTimeout time.Duration, o Options)
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
 		ts.Close()
-		manager.Close()
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-		if n := e.Stats().Running; n != 0 {
-			t.Errorf("%d requests are left in the engine", n)
-		}
 	})
 	return s
 }

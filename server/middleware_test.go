@@ -65,6 +65,11 @@ func TestErrorsDoNotRepeatInput(t *testing.T) {
 		r.Header.Set("Content-Type", contentType)
 		return r
 	}
+	admin := func(path string, b body) *http.Request {
+		r := other("POST", path, "application/json", string(s.encode(b)))
+		r.RemoteAddr, r.Host = "127.0.0.1:50000", "localhost"
+		return r
+	}
 	tests := map[string]*http.Request{
 		"model":          post(body{"model": long, "prompt": "a"}),
 		"model, escaped": post(body{"model": strings.Repeat("Z\x00\n", 2000), "prompt": "a"}),
@@ -81,6 +86,15 @@ func TestErrorsDoNotRepeatInput(t *testing.T) {
 		"method":         other(long, "/v1/models", "", ""),
 		"both":           other(long, "/v1/"+long, "", ""),
 		"model path":     other("GET", "/v1/models/"+long, "", ""),
+		"query":          other("GET", "/lora-adapters?model="+long, "", ""),
+		"load, name":     admin("/v1/load_lora_adapter", body{"lora_name": long, "lora_path": "red"}),
+		"load, path":     admin("/v1/load_lora_adapter", body{"lora_name": "crimson", "lora_path": long}),
+		"load, far path": admin("/v1/load_lora_adapter", body{"lora_name": "crimson", "lora_path": "/" + long}),
+		"load, base":     admin("/v1/load_lora_adapter", body{"lora_name": "crimson", "lora_path": "red", "base_model_name": long}),
+		"unload":         admin("/v1/unload_lora_adapter", body{"lora_name": long}),
+		"unload, base":   admin("/v1/unload_lora_adapter", body{"lora_name": "red", "base_model_name": long}),
+		"pin":            admin("/v1/adapters/"+long+"/pin", body{}),
+		"another verb":   admin("/v1/adapters/red/"+long, body{}),
 	}
 	for name, r := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -110,8 +124,12 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/v1/models/nobody", 404}, {"GET", "/v1/models/..%2F..%2Fetc%2Fpasswd", 404}, {"GET", "/v1/models/lab%2Ffake%3A..%2Fred", 404},
 		{"GET", "/v1/models/lab%2Ffake%00", 404}, {"GET", "/v1/models/%25", 404}, {"GET", "/v1/models/%FF", 404}, {"GET", "/v1/models//", 404},
 		{"GET", "/", 404}, {"GET", "/v1", 404}, {"POST", "/v1/responses", 404}, {"GET", "/v2/models", 404}, {"GET", "//v1/models", 404}, {"GET", "/v1/completions/x", 404},
-		{"GET", "/v1/completions", 405}, {"DELETE", "/v1/models/red", 405}, {"POST", "/v1/models", 405}, {"POST", "/health", 405}, {"BREW", "/v1/models", 405},
+		{"GET", "/v1/completions", 405}, {"PUT", "/v1/models/red", 405}, {"POST", "/v1/models", 405}, {"POST", "/health", 405}, {"BREW", "/v1/models", 405},
 		{"GET", "/health/", 200}, {"GET", "/version/", 200},
+		{"GET", "/v1/adapters/", 200}, {"GET", "/adapters?limit=5", 200}, {"GET", "/v1/adapters/lab%2Ffake%3Ared/", 200}, {"GET", "/adapters/red", 200},
+		{"GET", "/v1/adapters/..%2Fred", 404}, {"GET", "/v1/adapters/red%00", 404}, {"GET", "/v1/adapters/%FF", 404}, {"GET", "/v1/adapters/red/pin", 404},
+		{"DELETE", "/v1/models/..%2Fred", 404}, {"DELETE", "/v1/models/lab/fake:", 404}, {"DELETE", "/v1/models", 405}, {"DELETE", "/v1/adapters/red", 405}, {"PUT", "/v1/adapters/red/pin", 405},
+		{"GET", "/v1/load_lora_adapter", 405}, {"GET", "/unload_lora_adapter", 405}, {"POST", "/v1/adapters", 405}, {"GET", "/lora-adapters/", 200}, {"POST", "/lora-adapters", 405},
 	}
 	for _, tt := range tests {
 		r := s.request(tt.method, tt.path, nil, nil)

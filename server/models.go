@@ -25,17 +25,23 @@ func (s *Server) listModels(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) getModel(w http.ResponseWriter, r *http.Request) {
-	// SDKs send the slash of a name as %2F, curl as it is.
-	name, err := url.PathUnescape(chi.URLParam(r, "*"))
-	if err != nil {
-		name = chi.URLParam(r, "*")
-	}
+	name := pathName(r)
 	base, adapter, ok := s.opts.Registry.Resolve(name)
 	if !ok {
 		writeError(w, r, api.ModelNotFound(name))
 		return
 	}
 	writeJSON(w, http.StatusOK, s.model(base, adapter))
+}
+
+// pathName is the name at the end of a path. SDKs send its slashes as %2F, curl as
+// they are.
+func pathName(r *http.Request) string {
+	name, err := url.PathUnescape(chi.URLParam(r, "*"))
+	if err != nil {
+		return chi.URLParam(r, "*")
+	}
+	return name
 }
 
 func (s *Server) model(b *adapters.Base, adapter string) api.Model {

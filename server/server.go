@@ -23,6 +23,7 @@ type Options struct {
 	Registry     *adapters.Registry
 	MaxBodyBytes int64         // of a request; 0 means 10 MiB
 	BodyTimeout  time.Duration // for a client to send its body; 0 means 30 s
+	AdminKey     string        // for who manages adapters; "" means who sits at this machine
 	Version      string
 }
 
@@ -45,19 +46,21 @@ func New(o Options) *Server {
 	s := &Server{opts: o, started: time.Now()}
 	r := chi.NewRouter()
 	r.Use(requestID, logRequests, recoverPanics, s.bodyDeadline, stripTrailingSlash)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, r, api.Refused(http.StatusNotFound, "unknown_url", "Unknown request URL: %s %s.", r.Method, shown(r.URL.Path)))
-	})
+	r.NotFound(unknownURL)
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, api.Refused(http.StatusMethodNotAllowed, "method_not_allowed", "Not allowed to %s on %s.", shown(r.Method), shown(r.URL.Path)))
 	})
 	r.Get("/health", s.health)
 	r.Get("/version", s.version)
+	r.Get("/lora-adapters", s.loraAdapters)
+	admin := r.With(newGuard(o.AdminKey).wrap)
 	for _, prefix := range []string{"", "/v1"} {
 		r.Post(prefix+"/completions", s.completions)
 		r.Get(prefix+"/models", s.listModels)
 		r.Get(prefix+"/models/*", s.getModel)
+		s.manage(admin, prefix)
 	}
+	s.opts.AdminKey = "" // the guard has its hash
 	s.handler = r
 	return s
 }
@@ -78,6 +81,10 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) version(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"version": s.opts.Version})
+}
+
+func unknownURL(w http.ResponseWriter, r *http.Request) {
+	writeError(w, r, api.Refused(http.StatusNotFound, "unknown_url", "Unknown request URL: %s %s.", shown(r.Method), shown(r.URL.Path)))
 }
 
 // shown is a client's path or method as a message repeats it.

@@ -7,15 +7,15 @@
 package gguf
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"strings"
 
+	"lorikeet/adapters/files"
+	"lorikeet/adapters/guard"
 	"lorikeet/adapters/lora"
 )
 
@@ -23,27 +23,43 @@ import (
 const (
 	MaxEntries = 100_000 // metadata keys, and tensors
 	maxName    = 1 << 16
+	maxHeader  = 32 << 20
 )
 
-// Read reads the adapter file name, of at most limit bytes, in fsys. Errors are
-// *lora.Error, or fs.ErrNotExist.
+// Read reads the adapter file name, of at most limit bytes, in fsys. The adapter must be
+// closed. Errors are *lora.Error, or fs.ErrNotExist.
 func Read(fsys fs.FS, name string, limit int64) (*lora.Adapter, error) {
-	data, err := lora.ReadFile(fsys, name, limit)
+	f, err := files.Open(fsys, name, limit)
 	if err != nil {
 		return nil, err
 	}
-	a, err := Parse(data)
+	a, err := read(f)
 	if err != nil {
-		var e *lora.Error
-		if errors.As(err, &e) {
-			e.File = name
-			return nil, e
-		}
-		return nil, &lora.Error{File: name, Reason: err.Error()}
+		f.Close()
+		return nil, err
 	}
-	a.File = name
-	sum := sha256.Sum256(data)
-	a.Digest = hex.EncodeToString(sum[:])
+	a.Own(f.Close)
+	return a, nil
+}
+
+func read(f *files.File) (a *lora.Adapter, err error) {
+	digest := files.Digest(f)
+	err = guard.Run(func() error {
+		a, err = Parse(f.Data)
+		return err
+	})
+	sum, unread := digest()
+	var e *lora.Error
+	switch {
+	case errors.As(err, &e):
+		e.File = f.Name
+		return nil, e
+	case err != nil:
+		return nil, &lora.Error{File: f.Name, Reason: err.Error()}
+	case unread != nil:
+		return nil, unread
+	}
+	a.File, a.Digest = f.Name, sum
 	return a, nil
 }
 
@@ -56,7 +72,7 @@ var headSizes = []int64{64 << 10, 4 << 20}
 func Rank(fsys fs.FS, name string) (rank uint64, err error) {
 	for _, n := range headSizes {
 		var data []byte
-		if data, err = lora.ReadHead(fsys, name, n); err != nil {
+		if data, _, err = files.Head(fsys, name, n); err != nil {
 			return 0, err
 		}
 		var h *header
@@ -73,6 +89,31 @@ func Rank(fsys fs.FS, name string) (rank uint64, err error) {
 	return 0, err
 }
 
+// Incomplete says what is missing of an adapter file that is being copied, in words for a
+// person, or "". It goes by the header and does not judge: a file that is wrong
+// otherwise is complete.
+func Incomplete(fsys fs.FS, name string) string {
+	for _, n := range headSizes {
+		data, size, err := files.Head(fsys, name, n)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return name + " is missing"
+		case err != nil:
+			return ""
+		}
+		h, err := parseHeader(data)
+		switch {
+		case err == nil:
+			return files.Missing(name, size, h.fileSize())
+		case !errors.Is(err, errEnds):
+			return ""
+		case size <= n:
+			return name + " ends within its header"
+		}
+	}
+	return ""
+}
+
 // Parse reads an adapter. File and Digest are left empty.
 func Parse(data []byte) (*lora.Adapter, error) {
 	h, err := parseHeader(data)
@@ -86,11 +127,12 @@ type header struct {
 	meta  map[string]any
 	infos []tensorInfo
 	start uint64 // of the tensors' data
+	align uint64 // of each tensor
 }
 
 func parseHeader(data []byte) (*header, error) {
-	r := &reader{data: data}
-	if string(r.bytes(4)) != "GGUF" {
+	r := &reader{data: data[:min(len(data), maxHeader)]}
+	if magic := r.bytes(4); r.err == nil && string(magic) != "GGUF" {
 		return nil, fmt.Errorf("not a GGUF file")
 	}
 	if v := r.uint32(); r.err == nil && v != 2 && v != 3 {
@@ -101,19 +143,35 @@ func parseHeader(data []byte) (*header, error) {
 		return nil, fmt.Errorf("%d tensors and %d metadata keys (limit %d)", nTensors, nKV, MaxEntries)
 	}
 	h := &header{meta: r.metadata(int(nKV)), infos: r.tensorInfos(int(nTensors))}
+	if errors.Is(r.err, errEnds) && len(data) > maxHeader {
+		return nil, fmt.Errorf("a header of more than %d bytes", maxHeader)
+	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	align := uint64(32)
+	h.align = 32
 	if v, ok := h.meta["general.alignment"]; ok {
 		a, _ := v.(uint64)
 		if a == 0 || a > 1<<20 || a&(a-1) != 0 {
 			return nil, fmt.Errorf("general.alignment is %v, not a power of two", v)
 		}
-		align = a
+		h.align = a
 	}
-	h.start = (uint64(r.at) + align - 1) &^ (align - 1)
+	h.start = h.pad(uint64(r.at))
 	return h, nil
+}
+
+// pad is where the next thing may begin.
+func (h *header) pad(at uint64) uint64 { return (at + h.align - 1) &^ (h.align - 1) }
+
+// fileSize is the least size of a file with the header.
+func (h *header) fileSize() uint64 {
+	whole := uint64(0)
+	for _, t := range h.infos {
+		size, _ := t.size() // 0 if it can't be told
+		whole = max(whole, h.start+min(t.offset, 1<<62)+size)
+	}
+	return whole
 }
 
 func (h *header) adapter(data []byte) (*lora.Adapter, error) {
@@ -142,15 +200,17 @@ func (h *header) adapter(data []byte) (*lora.Adapter, error) {
 		return nil, fmt.Errorf("adapter.lora.alpha is not a float")
 	}
 	index := map[string]int{}
+	at := uint64(0) // tensors come one after the other, as llama.cpp wants them
 	for _, t := range h.infos {
 		weight, which, ok := cutSuffix(t.name)
 		if !ok {
 			return nil, &lora.Error{Tensor: t.name, Reason: "not a tensor of a LoRA"}
 		}
-		m, err := t.matrix(data, h.start)
+		m, err := t.matrix(data[min(h.start, uint64(len(data))):], at)
 		if err != nil {
 			return nil, &lora.Error{Tensor: t.name, Reason: err.Error()}
 		}
+		at = h.pad(at + uint64(len(m.Data)))
 		i, ok := index[weight]
 		if !ok {
 			i = len(a.Pairs)
@@ -179,6 +239,7 @@ func (h *header) adapter(data []byte) (*lora.Adapter, error) {
 			p.Scale = float32(alpha / float64(p.Rank()))
 		}
 	}
+	a.Tensors = len(h.infos)
 	return a, nil
 }
 
@@ -200,23 +261,38 @@ type tensorInfo struct {
 	offset uint64
 }
 
-func (t *tensorInfo) matrix(data []byte, start uint64) (lora.Matrix, error) {
-	types := map[uint32]lora.DataType{0: lora.F32, 1: lora.F16, 30: lora.BF16}
+// Types of ggml that are served.
+var types = map[uint32]lora.DataType{0: lora.F32, 1: lora.F16, 30: lora.BF16}
+
+// size is the bytes of the matrix, at most 1<<62.
+func (t *tensorInfo) size() (uint64, error) {
 	typ, ok := types[t.typ]
 	if !ok {
-		return lora.Matrix{}, fmt.Errorf("ggml type %d is not served (F32, F16 and BF16 are)", t.typ)
+		return 0, fmt.Errorf("ggml type %d is not served (F32, F16 and BF16 are)", t.typ)
 	}
 	if len(t.dims) != 2 || t.dims[0] == 0 || t.dims[1] == 0 || t.dims[0] > 1<<30 || t.dims[1] > 1<<30 {
-		return lora.Matrix{}, fmt.Errorf("shape %v is not that of a matrix", t.dims)
+		return 0, fmt.Errorf("shape %v is not that of a matrix", t.dims)
 	}
-	size := t.dims[0] * t.dims[1] * uint64(typ.Size())
-	total := uint64(len(data))
-	if start > total || t.offset > total-start || size > total-start-t.offset {
-		return lora.Matrix{}, fmt.Errorf("%d bytes at offset %d are past the end of the file", size, t.offset)
-	}
-	begin := start + t.offset
-	return lora.Matrix{Name: t.name, Rows: int(t.dims[1]), Cols: int(t.dims[0]), Type: typ, Data: data[begin : begin+size]}, nil
+	return t.dims[0] * t.dims[1] * uint64(typ.Size()), nil
 }
+
+// matrix finds the tensor in the tensors' data, where it has to begin at a certain byte.
+func (t *tensorInfo) matrix(data []byte, at uint64) (lora.Matrix, error) {
+	size, err := t.size()
+	if err != nil {
+		return lora.Matrix{}, err
+	}
+	if t.offset != at {
+		return lora.Matrix{}, fmt.Errorf("is at offset %d, expected at %d", t.offset, at)
+	}
+	if total := uint64(len(data)); at > total || size > total-at {
+		return lora.Matrix{}, fmt.Errorf("%d bytes at offset %d are past the end of the file", size, at)
+	}
+	return lora.Matrix{Name: t.name, Rows: int(t.dims[1]), Cols: int(t.dims[0]), Type: types[t.typ], Data: data[at : at+size]}, nil
+}
+
+// errEnds is a header that is longer than the bytes.
+var errEnds = errors.New("the file ends")
 
 // reader takes little-endian values off the bytes; after the first error it
 // answers zeros.
@@ -234,7 +310,7 @@ func (r *reader) fail(format string, args ...any) {
 
 func (r *reader) bytes(n uint64) []byte {
 	if r.err != nil || n > uint64(len(r.data)-r.at) {
-		r.fail("the file ends")
+		r.fail("%w", errEnds)
 		return nil
 	}
 	b := r.data[r.at : r.at+int(n)]
@@ -312,7 +388,7 @@ func (a numbers) int32s(n int) []int64 {
 }
 
 // value reads one metadata value: float64, string, uint64 for all integers, or numbers;
-// arrays of strings are passed over.
+// arrays of strings and very long strings are passed over.
 func (r *reader) value(typ uint32, inArray bool) any {
 	switch typ {
 	case typeFloat32:
@@ -320,8 +396,11 @@ func (r *reader) value(typ uint32, inArray bool) any {
 	case typeFloat64:
 		return math.Float64frombits(r.uint64())
 	case typeString:
-		n := r.uint64()
-		return string(r.bytes(n))
+		text := r.bytes(r.uint64())
+		if inArray || len(text) > maxName {
+			return nil
+		}
+		return string(text)
 	case typeArray:
 		if inArray {
 			r.fail("an array of arrays")
@@ -329,7 +408,7 @@ func (r *reader) value(typ uint32, inArray bool) any {
 		}
 		of, n := r.uint32(), r.uint64()
 		if size, ok := fixed[of]; ok {
-			if n > uint64(len(r.data))/size {
+			if n > math.MaxUint64/size {
 				r.fail("an array of %d elements", n)
 				return nil
 			}

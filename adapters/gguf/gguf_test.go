@@ -151,7 +151,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (&lora.Adapter{Architecture: "llama", Pairs: tt.want}); !reflect.DeepEqual(got, want) {
+			if want := (&lora.Adapter{Architecture: "llama", Pairs: tt.want, Tensors: 2 * len(tt.want)}); !reflect.DeepEqual(got, want) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})
@@ -174,7 +174,8 @@ func TestRefusals(t *testing.T) {
 	meta := func(entries ...[]byte) func(*file) { return func(f *file) { f.kvs = append(f.kvs, entries...) } }
 	first := func(change func(*tensor)) func(*file) { return func(f *file) { change(&f.tensors[0]) } }
 	invocation := func(value []byte) func(*file) { return meta(kv("adapter.alora.invocation_tokens", 9, value)) }
-	const q = "blk.0.attn_q.weight.lora_a"
+	second := func(change func(*tensor)) func(*file) { return func(f *file) { change(&f.tensors[1]) } }
+	const q, up = "blk.0.attn_q.weight.lora_a", "blk.1.ffn_up.weight.lora_b"
 	tests := []struct {
 		name   string
 		change func(*file)
@@ -238,17 +239,22 @@ func TestRefusals(t *testing.T) {
 		{"dimension 2^63", first(func(x *tensor) { x.dims = []uint64{1 << 63, 2} }), q, "shape [9223372036854775808 2]"},
 		{"product overflows", first(func(x *tensor) { x.dims = []uint64{1 << 32, 1 << 32} }), q, "shape [4294967296 4294967296]"},
 		{"larger than the file", first(func(x *tensor) { x.dims = []uint64{1 << 30, 1 << 30} }), q, "past the end of the file"},
-		{"offset past the end", first(func(x *tensor) { x.offset = 1 << 20 }), q, "32 bytes at offset 1048576 are past the end of the file"},
-		{"offset of 2^63", first(func(x *tensor) { x.offset = 1 << 63 }), q, "past the end of the file"},
-		{"offset that overflows", first(func(x *tensor) { x.offset = 1<<64 - 32 }), q, "past the end of the file"},
-		{"end past the end", first(func(x *tensor) { x.offset = 96 }), q, "32 bytes at offset 96 are past the end of the file"},
+		{"offset past the end", first(func(x *tensor) { x.offset = 1 << 20 }), q, "is at offset 1048576, expected at 0"},
+		{"offset of 2^63", first(func(x *tensor) { x.offset = 1 << 63 }), q, "is at offset 9223372036854775808, expected at 0"},
+		{"offset that overflows", first(func(x *tensor) { x.offset = 1<<64 - 32 }), q, "is at offset 18446744073709551584, expected at 0"},
+		{"gap", second(func(x *tensor) { x.offset = 64 }), up, "is at offset 64, expected at 32"},
+		{"overlap", second(func(x *tensor) { x.offset = 16 }), up, "is at offset 16, expected at 32"},
+		{"not aligned", second(func(x *tensor) { x.offset = 33 }), up, "is at offset 33, expected at 32"},
+		{"last past the end", func(f *file) { f.tensors[3].dims = []uint64{2, 4} }, "blk.0.attn_q.weight.lora_b", "16 bytes at offset 96 are past the end of the file"},
+		{"header alone", func(f *file) { f.tensors[0].data, f.tensors = nil, f.tensors[:1] }, q, "32 bytes at offset 0 are past the end of the file"},
+		{"header over the limit", meta(kv("x", 8, str(strings.Repeat("x", maxHeader)))), "", "a header of more than 33554432 bytes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := valid()
 			tt.change(f)
 			b, _ := f.bytes()
-			_, err := Read(fstest.MapFS{"x.gguf": {Data: b}}, "x.gguf", 1<<20)
+			_, err := Read(fstest.MapFS{"x.gguf": {Data: b}}, "x.gguf", 1<<26)
 			var e *lora.Error
 			if !errors.As(err, &e) || e.File != "x.gguf" || e.Tensor != tt.tensor || !strings.Contains(e.Reason, tt.want) {
 				t.Errorf("%v, want tensor %q: %s", err, tt.tensor, tt.want)
@@ -318,9 +324,13 @@ func FuzzParse(f *testing.F) {
 	b, _ = v.bytes()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		missing := Incomplete(fstest.MapFS{"x": {Data: b}}, "x")
 		a, err := Parse(b)
 		if err != nil {
 			return
+		}
+		if missing != "" {
+			t.Errorf("is accepted, although %s", missing)
 		}
 		for _, p := range a.Pairs {
 			for _, m := range []lora.Matrix{p.A, p.B} {

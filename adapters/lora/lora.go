@@ -3,15 +3,13 @@
 //
 // Readers (adapters/peft, adapters/gguf) produce an [Adapter]; [Image] turns one, or
 // several together, into the slot image that backend.Pool describes. The matrices
-// are views of the reader's bytes: nothing is copied before the image.
+// are views of the files, mapped until the adapter is closed: nothing is copied before
+// the image.
 package lora
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
-
-	"github.com/x448/float16"
 
 	"lorikeet/backend"
 )
@@ -61,11 +59,35 @@ func (p *Pair) Rank() int { return p.A.Rows }
 type Adapter struct {
 	File         string // that holds the tensors, for messages; without a folder
 	Architecture string // of the base; empty if the files do not tell
-	Digest       string // SHA-256 over the files' content, hex
+	Digest       string // of the files' content, see files.Digest
 	Pairs        []Pair
+	Tensors      int // of the files, all of which make up the pairs
 	// Invocation is set for an activated LoRA: the tokens from which on it was trained
 	// to be used.
 	Invocation []backend.Token
+
+	release []func()
+}
+
+// Own has Close call release, which takes back the memory that matrices are views of.
+func (a *Adapter) Own(release func()) { a.release = append(a.release, release) }
+
+// Close gives the files' memory back: the matrices are gone. It is idempotent.
+func (a *Adapter) Close() {
+	for i := range a.Pairs {
+		a.Pairs[i].A.Data, a.Pairs[i].B.Data = nil, nil
+	}
+	for _, release := range a.release {
+		release()
+	}
+	a.release = nil
+}
+
+// MaxFileSize is the largest file of weights that can fit a base, in bytes: what
+// fills a slot, in F32, and a header.
+func MaxFileSize(m *backend.ModelInfo) int64 {
+	const header = 32 << 20
+	return header + 4*int64(m.Pool.ImageSize()/m.Pool.Type.Size())
 }
 
 // MaxInvocation is the largest number of invocation tokens.
@@ -106,38 +128,6 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("%s: %.400s", e.File, e.Reason)
 	}
 	return fmt.Sprintf("%s: tensor %.200q: %.400s", e.File, e.Tensor, e.Reason)
-}
-
-// Image lays adapters out for one slot of the pool: their ranks lie side by side, so
-// that their changes to the base add up. They must have passed Check and
-// CheckTogether. Errors are *Error.
-func Image(m *backend.ModelInfo, adapters []Scaled) ([]byte, error) {
-	byWeight := map[string][]scaledPair{}
-	for _, a := range adapters {
-		for i := range a.Pairs {
-			p := &a.Pairs[i]
-			byWeight[p.Weight] = append(byWeight[p.Weight], scaledPair{p, a})
-		}
-	}
-	image := make([]byte, m.Pool.ImageSize())
-	rest := image
-	for _, w := range m.Pool.Weights {
-		n := m.Pool.ImageBytes(w)
-		rank := 0
-		for _, p := range byWeight[w.Name] {
-			if bad := p.lay(rest[:n], &m.Pool, rank, p.of.Scale); bad != nil {
-				return nil, &Error{p.of.File, bad.Name, "holds a value that is not finite in the pool's " + m.Pool.Type.String()}
-			}
-			rank += p.Rank()
-		}
-		rest = rest[n:]
-	}
-	return image, nil
-}
-
-type scaledPair struct {
-	*Pair
-	of Scaled
 }
 
 // CheckTogether tells whether adapters that passed Check fit one slot of the pool.
@@ -193,69 +183,4 @@ func (a *Adapter) Check(m *backend.ModelInfo) error {
 		return &Error{File: a.File, Reason: "no LoRA tensors"}
 	}
 	return nil
-}
-
-// lay writes A to the rows from rank on of A in dst, and Scale·scale·B to the columns
-// from rank on of B. dst holds zeros there. It returns the matrix that holds a value
-// which the pool can't, or nil.
-func (p *Pair) lay(dst []byte, pool *backend.Pool, rank int, scale float32) *Matrix {
-	size := pool.Type.Size()
-	put := putter(pool.Type)
-	get := p.A.Type.getter()
-	a := dst[rank*p.A.Cols*size:]
-	for i := range p.A.Rows * p.A.Cols {
-		if !put(a[i*size:], get(p.A.Data[i*p.A.Type.Size():])) {
-			return &p.A
-		}
-	}
-	b := dst[pool.Rank*p.A.Cols*size:]
-	get = p.B.Type.getter()
-	scale *= p.Scale
-	for row := range p.B.Rows {
-		from := p.B.storedRow(row)
-		for col := range p.B.Cols {
-			if !put(b[(row*pool.Rank+rank+col)*size:], scale*get(p.B.Data[(from*p.B.Cols+col)*p.B.Type.Size():])) {
-				return &p.B
-			}
-		}
-	}
-	return nil
-}
-
-// storedRow is where the file holds the row that llama.cpp wants at row: within a
-// head of 2h rows, its rows 2i and 2i+1 are transformers' rows i and h+i.
-func (m *Matrix) storedRow(row int) int {
-	if m.Heads == 0 {
-		return row
-	}
-	perHead := m.Rows / m.Heads
-	head, i := row/perHead, row%perHead
-	return head*perHead + i%2*(perHead/2) + i/2
-}
-
-func (d DataType) getter() func([]byte) float32 {
-	le := binary.LittleEndian
-	switch d {
-	case F16:
-		return func(b []byte) float32 { return float16.Frombits(le.Uint16(b)).Float32() }
-	case BF16:
-		return func(b []byte) float32 { return math.Float32frombits(uint32(le.Uint16(b)) << 16) }
-	}
-	return func(b []byte) float32 { return math.Float32frombits(le.Uint32(b)) }
-}
-
-// putter returns a function that stores a value and tells whether it is finite.
-func putter(t backend.DataType) func([]byte, float32) bool {
-	le := binary.LittleEndian
-	if t == backend.F16 {
-		return func(b []byte, f float32) bool {
-			h := float16.Fromfloat32(f)
-			le.PutUint16(b, h.Bits())
-			return h.IsFinite()
-		}
-	}
-	return func(b []byte, f float32) bool {
-		le.PutUint32(b, math.Float32bits(f))
-		return f-f == 0
-	}
 }

@@ -12,8 +12,15 @@ import (
 	"lorikeet/backend"
 )
 
+// image lays adapters out where something else lay before.
+func image(m *backend.ModelInfo, adapters []Scaled) ([]byte, error) {
+	dst := bytes.Repeat([]byte{0xA5}, m.Pool.ImageSize())
+	err := Image(dst, m, adapters)
+	return dst, err
+}
+
 // Half precision of the values that these tests use.
-var half = map[float32]uint16{
+var inHalf = map[float32]uint16{
 	-2: 0xc000, -1: 0xbc00, -0.5: 0xb800, 0: 0, 0.25: 0x3400, 0.5: 0x3800, 1: 0x3c00,
 	2: 0x4000, 3: 0x4200, 4: 0x4400, 5: 0x4500, 6: 0x4600, 8: 0x4800, 65504: 0x7bff,
 	float32(math.Inf(1)): 0x7c00,
@@ -29,7 +36,7 @@ func encode(t *testing.T, typ DataType, values ...float32) []byte {
 		case BF16:
 			b = binary.LittleEndian.AppendUint16(b, uint16(math.Float32bits(v)>>16))
 		case F16:
-			h, ok := half[v]
+			h, ok := inHalf[v]
 			if !ok {
 				t.Fatalf("%v is not in the table", v)
 			}
@@ -73,7 +80,7 @@ func TestImage(t *testing.T) {
 	}
 	for _, typ := range []DataType{F32, F16, BF16} {
 		for pool, bytesOf := range map[backend.DataType]DataType{backend.F32: F32, backend.F16: F16} {
-			got, err := Image(info(pool), []Scaled{{adapter(t, typ), 0.25}})
+			got, err := image(info(pool), []Scaled{{adapter(t, typ), 0.25}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +98,7 @@ func TestImageOfFullRank(t *testing.T) {
 	a := adapter(t, F32)
 	a.Architecture = "" // not told: taken as fitting
 	a.Pairs = a.Pairs[1:]
-	got, err := Image(m, []Scaled{{a, 0.5}})
+	got, err := image(m, []Scaled{{a, 0.5}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +124,7 @@ func TestImageOfSeveral(t *testing.T) {
 	if err := CheckTogether(info(backend.F32), both); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Image(info(backend.F32), both); err != nil || !bytes.Equal(got, want) {
+	if got, err := image(info(backend.F32), both); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%v: %x, want %x", err, got, want)
 	}
 }
@@ -170,7 +177,7 @@ func TestRotaryRows(t *testing.T) {
 		}
 		m := &backend.ModelInfo{Pool: backend.Pool{Rank: 1, Weights: []backend.Weight{{Name: "q", In: 1, Out: rows}}}}
 		a := &Adapter{Pairs: []Pair{{Weight: "q", A: matrix(t, "a", 1, 1, F32, 0), B: stored, Scale: 1}}}
-		got, err := Image(m, []Scaled{{a, 1}})
+		got, err := image(m, []Scaled{{a, 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +249,7 @@ func TestValuesOutOfRange(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &Adapter{Pairs: []Pair{{Weight: "down", A: matrix(t, "down.a", 1, 1, tt.typ, tt.a), B: matrix(t, "down.b", 1, 1, tt.typ, tt.b), Scale: 1}}}
-			_, err := Image(info(tt.pool), []Scaled{{a, tt.scale}})
+			_, err := image(info(tt.pool), []Scaled{{a, tt.scale}})
 			if tt.bad == "" {
 				if err != nil {
 					t.Error(err)

@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// config is adapter_config.json as far as it matters here. target_modules and
-// layers_to_transform are not read: the tensors tell what was trained.
+// config is adapter_config.json as far as it matters here. target_modules,
+// layers_to_transform and the like are not read: the tensors tell what was trained. Nor
+// is fan_in_fan_out: peft too passes it over where a module is a Linear, as all are here.
 type config struct {
 	Type         string   `json:"peft_type"`
 	R            int      `json:"r"`
@@ -36,7 +38,6 @@ var refusedOptions = map[string]string{
 	"target_parameters":       "target_parameters are not served",
 	"arrow_config":            "Arrow routing is not served",
 	"kasa_config":             "KaSA is not served",
-	"fan_in_fan_out":          "fan_in_fan_out is not served for this architecture",
 }
 
 // Initializations that take a part out of the base's weights: peft does so again
@@ -75,6 +76,15 @@ func parseConfig(data []byte) (*config, error) {
 // rankAndAlpha returns what the config says of a module.
 func (c *config) rankAndAlpha(module string) (rank int, alpha float64) {
 	return int(c.RankPattern.match(module, float64(c.R))), c.AlphaPattern.match(module, c.Alpha)
+}
+
+// scale is what a module's B·A is multiplied with.
+func (c *config) scale(module string) (rank int, scale float64) {
+	rank, alpha := c.rankAndAlpha(module)
+	if c.UseRSLoRA {
+		return rank, alpha / math.Sqrt(float64(rank))
+	}
+	return rank, alpha / float64(rank)
 }
 
 // largestRank is the largest rank that the config names, whether or not a module has it.

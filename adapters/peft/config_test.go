@@ -92,7 +92,6 @@ func TestConfigRefusals(t *testing.T) {
 		{`"alora_invocation_tokens": [1e99]`, "not the JSON expected"},
 		{`"arrow_config": {"top_k": 3}`, "arrow_config: Arrow"},
 		{`"kasa_config": {"beta": 0.1}`, "kasa_config: KaSA"},
-		{`"fan_in_fan_out": true`, "fan_in_fan_out: fan_in_fan_out"},
 		{`"init_lora_weights": "pissa"`, `init_lora_weights "pissa" is not served`},
 		{`"init_lora_weights": "pissa_niter_16"`, `init_lora_weights "pissa_niter_16" is not served`},
 		{`"init_lora_weights": "OLoRA"`, `init_lora_weights "OLoRA" is not served`},

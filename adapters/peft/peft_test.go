@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"lorikeet/adapters/files"
 	"lorikeet/adapters/lora"
 	"lorikeet/backend"
 )
@@ -28,7 +29,7 @@ type tensor struct {
 }
 
 // safetensorsFile holds counting bytes as the data.
-func safetensorsFile(t *testing.T, tensors ...tensor) []byte {
+func safetensorsFile(t testing.TB, tensors ...tensor) []byte {
 	t.Helper()
 	size := map[string]int{"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 	header := map[string]any{}
@@ -293,7 +294,7 @@ func TestErrorsHidePaths(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer root.Close()
-			if _, err := Read(root.FS(), llama); err == nil || err.Error() != tt.want {
+			if _, err := Read(files.Root(root), llama); err == nil || err.Error() != tt.want {
 				t.Errorf("%v, want %s", err, tt.want)
 			}
 		})

@@ -6,12 +6,10 @@
 package safetensors
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"io"
+	"math"
 	"slices"
 )
 
@@ -34,17 +32,47 @@ var elementSize = map[string]int{
 	"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1,
 }
 
+// HeaderSize is how many bytes at the start of a file hold its header, as far as the
+// start that is given tells: 8 until the first 8 are there.
+func HeaderSize(start []byte) (int64, error) {
+	if len(start) < lengthSize {
+		return lengthSize, nil
+	}
+	n := binary.LittleEndian.Uint64(start)
+	if n > MaxHeader {
+		return 0, fmt.Errorf("header of %d bytes is over the limit of %d", n, MaxHeader)
+	}
+	return lengthSize + int64(n), nil
+}
+
+const lengthSize = 8
+
+// FileSize is the size of the file whose header is given.
+func FileSize(header []byte) (uint64, error) {
+	entries, err := parseHeader(header[lengthSize:])
+	if err != nil {
+		return 0, err
+	}
+	end := uint64(0)
+	for _, e := range entries {
+		end = max(end, e.Offsets[1])
+	}
+	return uint64(len(header)) + min(end, math.MaxInt64), nil
+}
+
 // Parse returns the tensors in the order of their data.
 func Parse(file []byte) ([]Tensor, error) {
-	if len(file) < 8 {
+	if len(file) < lengthSize {
 		return nil, fmt.Errorf("%d bytes are too short for a safetensors header", len(file))
 	}
-	n := binary.LittleEndian.Uint64(file)
-	data := file[8:]
-	if n > MaxHeader || n > uint64(len(data)) {
-		return nil, fmt.Errorf("header of %d bytes in a file of %d (limit %d)", n, len(file), MaxHeader)
+	n, err := HeaderSize(file)
+	if err != nil {
+		return nil, err
 	}
-	header, data := data[:n], data[n:]
+	if n > int64(len(file)) {
+		return nil, fmt.Errorf("%d bytes, of which the header takes %d", len(file), n)
+	}
+	header, data := file[lengthSize:n], file[n:]
 	entries, err := parseHeader(header)
 	if err != nil {
 		return nil, fmt.Errorf("header: %w", err)
@@ -70,71 +98,4 @@ func Parse(file []byte) ([]Tensor, error) {
 		return nil, fmt.Errorf("%d bytes follow the last tensor", uint64(len(data))-at)
 	}
 	return tensors, nil
-}
-
-type entry struct {
-	name    string
-	Type    string    `json:"dtype"`
-	Shape   []int     `json:"shape"`
-	Offsets [2]uint64 `json:"data_offsets"`
-}
-
-// size is the bytes that type and shape call for.
-func (e *entry) size() (uint64, error) {
-	size := uint64(elementSize[e.Type])
-	if size == 0 {
-		return 0, fmt.Errorf("unknown type %.20q", e.Type)
-	}
-	if len(e.Shape) > 8 {
-		return 0, fmt.Errorf("%d dimensions", len(e.Shape))
-	}
-	for _, d := range e.Shape {
-		if d < 0 || d > 1<<32 || d != 0 && size > (1<<62)/uint64(d) {
-			return 0, fmt.Errorf("shape %v", e.Shape)
-		}
-		size *= uint64(d)
-	}
-	return size, nil
-}
-
-func parseHeader(header []byte) ([]entry, error) {
-	dec := json.NewDecoder(bytes.NewReader(header))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("not a JSON object")
-	}
-	var entries []entry
-	seen := map[string]bool{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := t.(string)
-		if seen[name] {
-			return nil, fmt.Errorf("%.100q occurs twice", name)
-		}
-		seen[name] = true
-		if name == "__metadata__" {
-			var ignored map[string]string
-			if err := dec.Decode(&ignored); err != nil {
-				return nil, fmt.Errorf("__metadata__: %w", err)
-			}
-			continue
-		}
-		if len(entries) == MaxTensors {
-			return nil, fmt.Errorf("more than %d tensors", MaxTensors)
-		}
-		e := entry{name: name}
-		if err := dec.Decode(&e); err != nil {
-			return nil, fmt.Errorf("tensor %.100q: %w", name, err)
-		}
-		entries = append(entries, e)
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("data after the JSON object")
-	}
-	return entries, nil
 }

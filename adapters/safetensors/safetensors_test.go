@@ -3,6 +3,7 @@ package safetensors
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -69,21 +70,39 @@ func TestRefusals(t *testing.T) {
 		{"object not closed", `{"x":{}`, 0, "header"},
 		{"no value", `{"x"}`, 0, "header"},
 		{"entry is a number", `{"x":1}`, 0, `"x"`},
-		{"entry is null", `{"x":null}`, 0, `unknown type ""`},
+		{"entry is null", `{"x":null}`, 0, `tensor "x": { was expected, not "null}"`},
+		{"entry is empty", `{"x":{}}`, 0, `tensor "x": dtype, shape or data_offsets is missing`},
+		{"no shape", `{"x":{"dtype":"U8","data_offsets":[0,0]}}`, 0, `tensor "x": dtype, shape or data_offsets is missing`},
+		{"unknown member", `{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"strides":[1]}}`, 0, `tensor "x": "strides" is unknown`},
+		{"member in capitals", `{"x":{"DTYPE":"U8","shape":[0],"data_offsets":[0,0]}}`, 0, `tensor "x": "DTYPE" is unknown`},
+		{"shape twice", `{"x":{"dtype":"U8","shape":[0],"shape":[1],"data_offsets":[0,1]}}`, 1, `tensor "x": "shape" is unknown or occurs twice`},
+		{"one offset", one("U8", "[0]", "[0]"), 0, "data_offsets: less than two"},
+		{"three offsets", one("U8", "[0]", "[0,0,0]"), 0, "data_offsets: more than two"},
+		{"offset in a text", one("U8", "[0]", `["0",0]`), 0, "data_offsets: a whole number was expected"},
+		{"leading zero", one("U8", "[01]", "[0,1]"), 1, "shape: a whole number was expected"},
+		{"exponent", one("U8", "[1e2]", "[0,100]"), 100, `, or ] was expected, not "e2]`},
+		{"comma at the end", one("U8", "[1,]", "[0,1]"), 1, "a whole number was expected"},
+		{"no comma", `{"x":{"dtype":"U8" "shape":[]}}`, 0, ", or } was expected"},
+		{"the same key in another spelling", "{" + entry("x", "U8", "[0]", "[0,0]") + `,"\u0078":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}`, 0, `"x" occurs twice`},
+		{"name is not UTF-8", "{\"\xff\":{}}", 0, "not UTF-8"},
+		{"name with a control character", "{\"\x00\":{}}", 0, "holds the character 0x0"},
+		{"name with a wrong escape", `{"\x":{}}`, 0, "invalid character 'x'"},
+		{"deep", `{"x":` + strings.Repeat("[", 1<<20), 0, `tensor "x": { was expected`},
+		{"deep metadata", `{"__metadata__":` + strings.Repeat(`{"a":`, 1<<20), 0, `__metadata__: a text was expected`},
 		{"metadata is not strings", `{"__metadata__":{"a":1}}`, 0, "__metadata__"},
 		{"data after the object", `{} {}`, 0, "after the JSON object"},
 		{"garbage after the object", "{}\x00", 0, "after the JSON object"},
 		{"duplicate key", "{" + entry("x", "U8", "[0]", "[0,0]") + "," + entry("x", "U8", "[0]", "[0,0]") + "}", 0, `"x" occurs twice`},
 		{"unknown dtype", one("F4", "[4]", "[0,4]"), 4, `unknown type "F4"`},
 		{"dtype is spelled as the format does", one("f32", "[1]", "[0,4]"), 4, `unknown type "f32"`},
-		{"negative dimension", one("U8", "[-1]", "[0,4]"), 4, "shape [-1]"},
-		{"two negative dimensions", one("U8", "[-2,-2]", "[0,4]"), 4, "shape [-2 -2]"},
+		{"negative dimension", one("U8", "[-1]", "[0,4]"), 4, `shape: a whole number was expected, not "-1]`},
+		{"two negative dimensions", one("U8", "[-2,-2]", "[0,4]"), 4, "shape: a whole number was expected"},
 		{"fractional dimension", one("U8", "[1.5]", "[0,4]"), 4, `"x"`},
 		{"dimension over int64", one("U8", "[18446744073709551616]", "[0,4]"), 4, `"x"`},
 		{"dimension of 2^63-1", one("U8", "[9223372036854775807]", "[0,4]"), 4, "shape"},
 		{"product is 2^64", one("U8", "[4294967296,4294967296]", "[0,0]"), 0, "shape"},
 		{"product overflows by the element size", one("F64", "[4294967296,1073741824]", "[0,0]"), 0, "shape"},
-		{"nine dimensions", one("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1, "9 dimensions"},
+		{"nine dimensions", one("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1, "more than 8 dimensions"},
 		{"shape disagrees with the offsets", one("F32", "[2]", "[0,4]"), 4, "bytes 0 to 4, expected 0 to 8"},
 		{"past the end", one("U8", "[5]", "[0,5]"), 4, "bytes 0 to 5"},
 		{"offsets of 2^64-1", one("U8", "[4]", "[18446744073709551612,18446744073709551615]"), 4, "bytes"},
@@ -108,14 +127,21 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestHeaderLength(t *testing.T) {
-	for _, n := range []uint64{3, MaxHeader, MaxHeader + 1, 1 << 32, 1<<63 - 1, 1 << 63, 1<<64 - 8, 1<<64 - 1} {
+	over := func(n uint64) string { return fmt.Sprintf("header of %d bytes is over the limit of 16777216", n) }
+	tests := map[uint64]string{
+		3: "10 bytes, of which the header takes 11", MaxHeader: "10 bytes, of which the header takes 16777224",
+	}
+	for _, n := range []uint64{MaxHeader + 1, 1 << 32, 1<<63 - 1, 1 << 63, 1<<64 - 8, 1<<64 - 1} {
+		tests[n] = over(n)
+	}
+	for n, want := range tests {
 		b := append(binary.LittleEndian.AppendUint64(nil, n), "{}"...)
-		if _, err := Parse(b); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("header of %d bytes in a file of 10", n)) {
-			t.Errorf("length %d: %v", n, err)
+		if _, err := Parse(b); err == nil || err.Error() != want {
+			t.Errorf("length %d: %v, want %s", n, err, want)
 		}
 	}
 	large := append(binary.LittleEndian.AppendUint64(nil, MaxHeader+1), bytes.Repeat([]byte{' '}, MaxHeader+1)...)
-	if _, err := Parse(large); err == nil || !strings.Contains(err.Error(), "limit") {
+	if _, err := Parse(large); err == nil || err.Error() != over(MaxHeader+1) {
 		t.Errorf("header over the limit: %v", err)
 	}
 }
@@ -155,6 +181,13 @@ func FuzzParse(f *testing.F) {
 		tensors, err := Parse(b)
 		if err != nil {
 			return
+		}
+		n, err := HeaderSize(b)
+		if err != nil || n > int64(len(b)) || !json.Valid(b[8:n]) {
+			t.Fatalf("a header of %d bytes, %v", n, err)
+		}
+		if size, err := FileSize(b[:n]); err != nil || size != uint64(len(b)) {
+			t.Errorf("%d bytes by the header, %v, in fact %d", size, err, len(b))
 		}
 		for _, x := range tensors {
 			size := elementSize[x.Type]

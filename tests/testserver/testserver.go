@@ -36,6 +36,28 @@ type Server struct {
 // Demo serves the demo model.
 func Demo(t testing.TB, p engine.Params) *Server {
 	t.Helper()
+	return StartDemo(t, p, demo.Adapters())
+}
+
+// StartDemo serves the demo model with the adapters of a folder, which is not watched.
+func StartDemo(t testing.TB, p engine.Params, folder fs.FS) *Server {
+	t.Helper()
+	return Serve(t, demo.Name, demoEngine(t, p), adapters.Sources{Folder: &adapters.Folder{FS: folder}})
+}
+
+// DemoWith serves the demo model with the adapters of a directory, which is watched.
+func DemoWith(t testing.TB, p engine.Params, dir string) *Server {
+	t.Helper()
+	folder, err := adapters.OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(folder.Close)
+	return Serve(t, demo.Name, demoEngine(t, p), adapters.Sources{Folder: folder, Settle: 50 * time.Millisecond})
+}
+
+func demoEngine(t testing.TB, p engine.Params) backend.Engine {
+	t.Helper()
 	path, done, err := demo.Model()
 	if err != nil {
 		t.Fatal(err)
@@ -43,30 +65,39 @@ func Demo(t testing.TB, p engine.Params) *Server {
 	t.Cleanup(done)
 	f32 := backend.F32
 	p.Path, p.CacheType = path, &f32
-	return Start(t, demo.Name, p, demo.Adapters())
+	return newEngine(t, p)
 }
 
-// Start serves a base and the adapters in a folder until the test ends. Unless p says
-// otherwise it computes on one thread: llama.cpp's threads spin while they wait for
-// each other, which crawls where other tests want the CPUs too.
+// Start serves a base and the adapters in a folder until the test ends.
 func Start(t testing.TB, name string, p engine.Params, folder fs.FS) *Server {
+	t.Helper()
+	sources := adapters.Sources{}
+	if folder != nil {
+		sources.Folder = &adapters.Folder{FS: folder}
+	}
+	return Serve(t, name, newEngine(t, p), sources)
+}
+
+// newEngine computes on one thread, unless p says otherwise: llama.cpp's threads spin
+// while they wait for each other, which crawls where other tests want the CPUs too.
+func newEngine(t testing.TB, p engine.Params) backend.Engine {
 	t.Helper()
 	p.Threads = max(1, p.Threads)
 	e, err := engine.New(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Serve(t, name, e, folder)
+	return e
 }
 
-// Serve serves an engine.
-func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
+// Serve serves an engine, with adapters.
+func Serve(t testing.TB, name string, e backend.Engine, sources adapters.Sources) *Server {
 	t.Helper()
-	catalog, err := adapters.NewCatalog(folder)
+	catalog, err := adapters.NewCatalog(sources)
 	if err != nil {
 		t.Fatal(err)
 	}
-	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: 30 * time.Second})
+	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: 30 * time.Second, UnloadTimeout: 30 * time.Second, HostBytes: 64 << 20})
 	registry, err := adapters.NewRegistry(&adapters.Base{Name: name, Engine: e, Adapters: manager})
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +116,7 @@ func Serve(t testing.TB, name string, e backend.Engine, folder fs.FS) *Server {
 	t.Cleanup(func() {
 		ts.Close()
 		manager.Close()
+		catalog.Close()
 		_ = e.Close() // it only waits
 	})
 	s.URL, s.client = ts.URL, ts.Client()
@@ -147,6 +179,24 @@ func (s *Server) Post(path, contentType string, body []byte) *http.Response {
 		s.t.Fatal(err)
 	}
 	return resp
+}
+
+// Get reads a JSON answer into v, and returns the status.
+func (s *Server) Get(path string, v any) int {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.URL+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		s.t.Fatalf("%s: status %d: %v", path, resp.StatusCode, err)
+	}
+	return resp.StatusCode
 }
 
 // JSON is a request body.

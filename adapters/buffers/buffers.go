@@ -1,0 +1,66 @@
+// Package buffers keeps memory for slot images outside of Go's heap: of large pages, and
+// handed out again without being cleared. Images come and go by the dozen, and make most
+// of the memory there is: on the heap, the collector would let it grow to twice that, and
+// each would be cleared, and its pages be found anew, for longer than it takes to fill it.
+//
+// [New] makes a [Pool] for one size. Its owner knows when nobody reads a buffer any more.
+package buffers
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+)
+
+// Pool hands out buffers of one size.
+type Pool struct {
+	size, spare int
+
+	mu   sync.Mutex
+	free [][]byte
+}
+
+// New makes a pool of buffers of size bytes, which keeps up to spare of those that
+// nobody uses.
+func New(size, spare int) *Pool { return &Pool{size: size, spare: spare} }
+
+// Get hands a buffer out, which may hold anything. It must be Put back.
+func (p *Pool) Get() ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last := len(p.free) - 1; last >= 0 {
+		b := p.free[last]
+		p.free = p.free[:last]
+		return b, nil
+	}
+	b, err := syscall.Mmap(-1, 0, p.size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("no memory for an image of %d bytes: %w", p.size, err)
+	}
+	_ = syscall.Madvise(b, syscall.MADV_HUGEPAGE) // where there are no large pages, small ones do
+	return b, nil
+}
+
+// Put takes back what Get handed out, and nobody may touch any more.
+func (p *Pool) Put(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) < p.spare {
+		p.free = append(p.free, b)
+		return
+	}
+	unmap(b)
+}
+
+// Close gives up the buffers that nobody uses, and later those that are Put back. It is
+// idempotent.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.free {
+		unmap(b)
+	}
+	p.free, p.spare = nil, 0
+}
+
+func unmap(b []byte) { _ = syscall.Munmap(b) } // it was mapped, so it can be unmapped

@@ -1,0 +1,270 @@
+package adapters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Errors of the management of adapters, beside those of Acquire.
+var (
+	ErrRegistered = errors.New("an adapter of that name is served already")
+	ErrNoPath     = errors.New("no such file or directory")
+	ErrPath       = errors.New("the path is outside the folders that adapters may be loaded from")
+	ErrName       = errors.New("not a name that can be served")
+	ErrPinned     = errors.New("too many adapters are pinned: at least one slot must be left for the others")
+	ErrState      = errors.New("the change is in force, but could not be written to the state file")
+)
+
+// Registration asks for an adapter to be served.
+type Registration struct {
+	Name    string
+	Path    string // of a PEFT directory or a .gguf file: absolute, or within the base's folder
+	Replace bool   // also if the name is served already; then it stays pinned if it was
+	Pinned  bool
+}
+
+// young is an age at which a file may be written again without its time's telling.
+const young = 20 * time.Millisecond
+
+// Register reads an adapter, checks that it can be served, and serves it from now on.
+// If it fails, nothing has changed (but for ErrState). Files that are written meanwhile
+// are read again when that has ended. To be pinned it waits for a slot after that.
+//
+// Errors: ErrName, ErrRegistered, ErrNoPath, ErrPath, ErrPinned, ErrNoPool,
+// ErrLoadTimeout, ErrClosed, ErrState, *lora.Error, the context's error.
+func (m *Manager) Register(ctx context.Context, r Registration) error {
+	if !ValidName(r.Name) {
+		return ErrName
+	}
+	if m.info.Pool.Slots < 2 {
+		return ErrNoPool
+	}
+	served := m.catalog.has(r.Name)
+	if served && !r.Replace {
+		return ErrRegistered
+	}
+	r.Pinned = r.Pinned || served && m.catalog.isPinnedName(r.Name)
+	if r.Pinned && !m.mayPin(r.Name) {
+		return ErrPinned
+	}
+	p, err := resolve(m.catalog.roots(), r.Path)
+	if err == nil {
+		err = p.exists()
+	}
+	if err != nil {
+		return err
+	}
+	limit, cancel := context.WithTimeoutCause(ctx, m.options.LoadTimeout, ErrLoadTimeout)
+	defer cancel()
+	src, err := m.check(limit, r.Name, p)
+	if err != nil {
+		return err
+	}
+	saved := m.catalog.register(Entry{Name: r.Name, Path: r.Path, Pinned: r.Pinned}, src)
+	slog.Info("adapter registered", "adapter", r.Name, "path", p)
+	if r.Pinned {
+		m.goOn(func() { m.keepPinned(r.Name) })
+	}
+	return saved
+}
+
+// check reads the files at a place until they do not change meanwhile, and keeps the
+// image, for the name that they will have.
+func (m *Manager) check(ctx context.Context, name string, p place) (source, error) {
+	for {
+		stamp, err := p.stamp()
+		if err != nil {
+			return source{}, err
+		}
+		wait := young - time.Since(stamp.Changed)
+		if wait <= 0 || stamp.Changed.IsZero() {
+			src := source{p, stamp}
+			if err := m.prepare(ctx, name, src); !errors.Is(err, errChanged) {
+				return src, err
+			}
+			wait = young
+		}
+		select {
+		case <-time.After(min(wait, young)):
+		case <-ctx.Done():
+			return source{}, context.Cause(ctx)
+		}
+	}
+}
+
+// prepare reads an adapter, and keeps its image in host memory.
+func (m *Manager) prepare(ctx context.Context, name string, src source) error {
+	select {
+	case m.places <- struct{}{}:
+		defer func() { <-m.places }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-m.ctx.Done():
+	}
+	if m.ctx.Err() != nil {
+		return ErrClosed
+	}
+	l := &load{parts: []part{{Ref{name, 1}, src}}, versions: map[string]version{}, ctx: ctx}
+	_, _, err := m.image(l)
+	return err
+}
+
+// Unload ends the service of a name, and waits until no request uses it any more and
+// its slots and images are free, or the unload timeout has passed; left is the number of
+// requests that still use it then. They finish undisturbed.
+//
+// Errors: ErrUnknown, ErrState, the context's error (the name is not served any more).
+func (m *Manager) Unload(ctx context.Context, name string) (left int, err error) {
+	saved := m.catalog.remove(name)
+	if errors.Is(saved, ErrUnknown) {
+		return 0, saved
+	}
+	m.unpin(name)
+	m.mu.Lock()
+	digest := m.versions[name].digest
+	delete(m.versions, name)
+	delete(m.records, name)
+	shared := digest == ""
+	for _, v := range m.versions {
+		shared = shared || v.digest == digest
+	}
+	m.mu.Unlock()
+	slog.Info("adapter unloaded", "adapter", name)
+	if shared {
+		return 0, saved
+	}
+	match := func(key string) bool { return slices.Contains(digestsOf(key), digest) }
+	m.images.drop(match)
+	idle := m.slots.clear(match)
+	timeout := time.After(m.options.UnloadTimeout)
+	for _, done := range idle {
+		select {
+		case <-done:
+		case <-timeout:
+			return m.slots.users(idle), saved
+		case <-ctx.Done():
+			return m.slots.users(idle), ctx.Err()
+		}
+	}
+	return 0, saved
+}
+
+// Pin loads an adapter and keeps it in its slot and, as far as there is room, in host
+// memory, or lets it go again.
+//
+// Errors: ErrUnknown, ErrPinned, ErrState, those of Acquire.
+func (m *Manager) Pin(ctx context.Context, name string, pinned bool) error {
+	if !pinned {
+		err := m.catalog.pin(name, false)
+		m.unpin(name)
+		return err
+	}
+	if !m.catalog.has(name) {
+		return fmt.Errorf("%w: %q", ErrUnknown, name)
+	}
+	if !m.mayPin(name) {
+		return ErrPinned
+	}
+	if err := m.holdPinned(ctx, name); err != nil {
+		return err
+	}
+	return m.catalog.pin(name, true)
+}
+
+// mayPin tells whether a slot is left for the others if a name is pinned.
+func (m *Manager) mayPin(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, already := m.pins[name]
+	return already || len(m.pins)+2 < m.info.Pool.Slots // slot 0 is the base
+}
+
+// holdPinned loads an adapter and pins the slot that it is in, instead of the one of
+// its version before.
+func (m *Manager) holdPinned(ctx context.Context, name string) error {
+	l, err := m.Acquire(ctx, []Ref{{name, 1}})
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	if !m.mayPin(name) {
+		return ErrPinned
+	}
+	m.unpin(name)
+	m.mu.Lock()
+	m.pins[name] = l.Key
+	m.mu.Unlock()
+	m.slots.pin(l.Key, true)
+	m.images.pin(l.Key, true)
+	return nil
+}
+
+func (m *Manager) unpin(name string) {
+	m.mu.Lock()
+	key := m.pins[name]
+	delete(m.pins, name)
+	shared := false
+	for _, other := range m.pins {
+		shared = shared || other == key
+	}
+	m.mu.Unlock()
+	if key != "" && !shared {
+		m.slots.pin(key, false)
+		m.images.pin(key, false)
+	}
+}
+
+// pinAll loads what is to be pinned from the start, beside the caller.
+func (m *Manager) pinAll() {
+	names := m.catalog.pinned()
+	m.goOn(func() {
+		for _, name := range names {
+			m.keepPinned(name)
+		}
+	})
+}
+
+// keepPinned loads and pins an adapter that is to be pinned, however long it waits.
+func (m *Manager) keepPinned(name string) {
+	for m.catalog.isPinnedName(name) {
+		err := m.holdPinned(m.ctx, name)
+		var incomplete *IncompleteError
+		if errors.Is(err, ErrLoadTimeout) || errors.As(err, &incomplete) {
+			continue
+		}
+		if err != nil && m.ctx.Err() == nil {
+			slog.Warn("adapter not pinned", "adapter", name, "err", err)
+		}
+		return
+	}
+}
+
+// replaced is called by the catalog when an adapter is served in another version. One
+// that is resident or pinned is loaded before it is asked for.
+func (m *Manager) replaced(name string) {
+	m.mu.Lock()
+	digest := m.versions[name].digest
+	m.mu.Unlock()
+	if m.catalog.isPinnedName(name) {
+		m.goOn(func() { m.keepPinned(name) })
+	} else if digest != "" && m.slots.holds(partKey(digest, 1)) {
+		m.goOn(func() {
+			if l, err := m.Acquire(m.ctx, []Ref{{name, 1}}); err == nil {
+				l.Release()
+			}
+		})
+	}
+}
+
+// goOn runs f beside the caller. Close waits for it.
+func (m *Manager) goOn(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() == nil {
+		m.loads.Go(f)
+	}
+}

@@ -1,0 +1,117 @@
+// Package convert turns what Hugging Face's libraries save into GGUF: a base
+// ([Base]) and a PEFT adapter ([Adapter]).
+//
+// How an architecture's tensors and figures are called in GGUF stands in
+// architectures.go and metadata.go. What llama.cpp would compute otherwise than
+// transformers is refused, or told as a note. Nothing is quantized here: llama.cpp's
+// own tools do that.
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"lorikeet/adapters/gguf"
+	"lorikeet/adapters/guard"
+	"lorikeet/adapters/lora"
+)
+
+// Options say how to convert.
+type Options struct {
+	Name  string // general.name; "" takes that of the file
+	Type  string // of a base's matrices: "f32", "f16", "bf16", or "" as they are stored
+	Force bool   // write over a file that exists
+
+	Progress func(written, total int64) // bytes of tensors, called now and then; may be nil
+}
+
+// Summary is what was written.
+type Summary struct {
+	Architecture string
+	Tensors      int
+	Bytes        int64
+	Types        []string // of the matrices' elements, sorted
+	Notes        []string // what a user should know
+}
+
+// Base converts the Hugging Face base in dir (config.json, tokenizer, *.safetensors)
+// into GGUF at path. Errors name the file and the reason.
+func Base(ctx context.Context, dir fs.FS, path string, o Options) (*Summary, error) {
+	typ, err := elementType(o.Type)
+	if err != nil {
+		return nil, err
+	}
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	a := architectures[c.Architectures[0]]
+	meta, notes, err := a.metadata(c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configFile, err)
+	}
+	shards, err := openShards(dir)
+	defer func() {
+		for _, s := range shards {
+			s.close()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	sources, err := a.sources(c, shards, typ)
+	if err != nil {
+		return nil, err
+	}
+	v, err := readVocabulary(dir, c, sources.rows(embeddings))
+	if err != nil {
+		return nil, err
+	}
+	meta["general.name"] = o.name(path)
+	meta["general.file_type"] = sources.fileType()
+	meta[a.name+".vocab_size"] = uint32(len(v.tokens))
+	v.describe(meta)
+	return write(ctx, path, a.name, meta, sources.tensors(), notes, o)
+}
+
+func (o *Options) name(path string) string {
+	if o.Name != "" {
+		return o.Name
+	}
+	return strings.TrimSuffix(filepath.Base(path), ".gguf")
+}
+
+// write writes a base.
+func write(ctx context.Context, path, architecture string, meta metadata, tensors []gguf.Tensor, notes []string, o Options) (*Summary, error) {
+	s := &Summary{Architecture: architecture, Tensors: len(tensors), Types: matrixTypes(tensors), Notes: notes}
+	total := int64(0)
+	for i := range tensors {
+		total += tensors[i].Size()
+	}
+	var err error
+	s.Bytes, err = create(path, o.Force, func(w io.Writer) error {
+		return guard.Run(func() error {
+			return gguf.WriteFile(&watched{w: w, ctx: ctx, total: total, progress: o.Progress}, meta.entries(), tensors)
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// elementType reads Options.Type; nil is as stored.
+func elementType(name string) (*lora.DataType, error) {
+	if name == "" {
+		return nil, nil
+	}
+	t, ok := dataTypes[strings.ToUpper(name)]
+	if !ok {
+		return nil, fmt.Errorf("type %.20q is none of f32, f16 and bf16", name)
+	}
+	return &t, nil
+}

@@ -166,16 +166,17 @@ func (p place) incomplete() string {
 	return peft.Incomplete(dir)
 }
 
-// read reads the adapter, which must be closed. Errors are *lora.Error.
-func (p place) read(base *backend.ModelInfo) (*lora.Adapter, error) {
+// read reads the adapter, which must be closed. digest is that of the files, if it is
+// known. Errors are *lora.Error.
+func (p place) read(base *backend.ModelInfo, digest string) (*lora.Adapter, error) {
 	dir, err := p.dir()
 	switch {
 	case err != nil:
 		return nil, err
 	case !p.gguf:
-		return peft.Read(dir, base)
+		return peft.Read(dir, base, digest)
 	}
-	a, err := gguf.Read(dir, path.Base(p.path), lora.MaxFileSize(base))
+	a, err := gguf.Read(dir, path.Base(p.path), lora.MaxFileSize(base), digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = &lora.Error{File: path.Base(p.path), Reason: "is missing"}
 	}

@@ -3,32 +3,57 @@ package adapters
 import (
 	"container/list"
 	"sync"
+
+	"lorikeet/adapters/buffers"
 )
 
 // images keeps slot images in host memory, within a budget of bytes; those that were
-// longest of no use go first, and pinned ones stay. An image is never changed, so it can
-// be used while it is thrown out.
+// longest of no use go first, and pinned ones stay. The memory of an image is used again
+// when it is not kept and nobody reads it.
 type images struct {
 	budget int64
+	pool   *buffers.Pool
 
 	mu    sync.Mutex
 	used  int64
 	byKey map[string]*list.Element
-	order list.List // of *hostImage, the last used one in front
+	order list.List // of *image, the last used one in front
 	pins  map[string]bool
 }
 
-type hostImage struct {
-	key   string
-	bytes []byte
+// image is a slot image. It is not changed once it is kept.
+type image struct {
+	key     string
+	bytes   []byte
+	readers int  // who were given it
+	kept    bool // it is in images
 }
 
-func (c *images) init(budget int64) {
+// spareImages are kept for the loads to come.
+const spareImages = 2
+
+func (c *images) init(budget int64, size int) {
 	c.budget, c.byKey, c.pins = budget, map[string]*list.Element{}, map[string]bool{}
+	c.pool = buffers.New(size, spareImages)
 }
 
-// get returns the image of a key, or nil.
-func (c *images) get(key string) []byte {
+// close gives all memory back. Nobody may read an image any more.
+func (c *images) close() {
+	c.drop(func(string) bool { return true })
+	c.pool.Close()
+}
+
+// blank returns an image to be filled. The caller reads it until it releases it.
+func (c *images) blank() (*image, error) {
+	b, err := c.pool.Get()
+	if err != nil {
+		return nil, err
+	}
+	return &image{bytes: b, readers: 1}, nil
+}
+
+// get returns the image of a key, or nil. The caller reads it until it releases it.
+func (c *images) get(key string) *image {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.byKey[key]
@@ -36,24 +61,34 @@ func (c *images) get(key string) []byte {
 		return nil
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*hostImage).bytes
+	i := e.Value.(*image)
+	i.readers++
+	return i
+}
+
+func (c *images) release(i *image) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i.readers--
+	c.recycle(i)
 }
 
 // put keeps an image, if it fits beside the pinned ones.
-func (c *images) put(key string, image []byte) {
+func (c *images) put(key string, i *image) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	room := c.budget
 	for pinned := range c.pins {
 		if e := c.byKey[pinned]; e != nil {
-			room -= int64(len(e.Value.(*hostImage).bytes))
+			room -= int64(len(e.Value.(*image).bytes))
 		}
 	}
-	if c.byKey[key] != nil || int64(len(image)) > room {
+	if c.byKey[key] != nil || int64(len(i.bytes)) > room {
 		return
 	}
-	c.byKey[key] = c.order.PushFront(&hostImage{key, image})
-	c.used += int64(len(image))
+	i.key, i.kept = key, true
+	c.byKey[key] = c.order.PushFront(i)
+	c.used += int64(len(i.bytes))
 	c.shrink()
 }
 
@@ -99,7 +134,7 @@ func (c *images) size() int64 {
 func (c *images) shrink() {
 	for e := c.order.Back(); e != nil && c.used > c.budget; {
 		previous := e.Prev()
-		if !c.pins[e.Value.(*hostImage).key] {
+		if !c.pins[e.Value.(*image).key] {
 			c.remove(e)
 		}
 		e = previous
@@ -107,7 +142,16 @@ func (c *images) shrink() {
 }
 
 func (c *images) remove(e *list.Element) {
-	old := c.order.Remove(e).(*hostImage)
-	delete(c.byKey, old.key)
-	c.used -= int64(len(old.bytes))
+	i := c.order.Remove(e).(*image)
+	delete(c.byKey, i.key)
+	c.used -= int64(len(i.bytes))
+	i.kept = false
+	c.recycle(i)
+}
+
+func (c *images) recycle(i *image) {
+	if i.readers == 0 && !i.kept {
+		c.pool.Put(i.bytes)
+		i.bytes = nil
+	}
 }

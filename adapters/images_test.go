@@ -56,20 +56,60 @@ func TestComesBackFromMemory(t *testing.T) {
 }
 
 func TestImages(t *testing.T) {
+	const size = 4096
 	var c images
-	c.init(10)
-	c.put("a", make([]byte, 4))
-	c.put("b", make([]byte, 4))
-	c.get("a")
-	c.put("c", make([]byte, 4)) // b was longest of no use
-	c.put("large", make([]byte, 11))
-	c.put("a", make([]byte, 1)) // it is there already
-	for key, want := range map[string]int{"a": 4, "b": 0, "c": 4, "large": 0} {
-		if got := len(c.get(key)); got != want {
-			t.Errorf("%s: %d bytes, want %d", key, got, want)
+	c.init(3*size-1, size) // room for two
+	defer c.close()
+	keep := func(key string, content byte) *image {
+		i, err := c.blank()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.bytes[0] = content
+		c.put(key, i)
+		return i
+	}
+	read := func(key string) int {
+		i := c.get(key)
+		if i == nil {
+			return -1
+		}
+		defer c.release(i)
+		return int(i.bytes[0])
+	}
+	holds := func(want map[string]int) {
+		t.Helper()
+		for key, content := range want {
+			if got := read(key); got != content {
+				t.Errorf("%s holds %d, want %d", key, got, content)
+			}
 		}
 	}
-	if c.used != 8 || c.order.Len() != 2 {
-		t.Errorf("%d bytes in %d images", c.used, c.order.Len())
+	c.release(keep("a", 1))
+	c.release(keep("b", 2))
+	reader := c.get("b")
+	c.release(c.get("a"))
+	c.release(keep("c", 3)) // b was longest of no use
+	c.release(keep("a", 9)) // it is there already
+	holds(map[string]int{"a": 1, "b": -1, "c": 3})
+	for range 2 * spareImages { // none of these is given the memory that is still read
+		c.release(keep("d", 4))
+		c.drop(func(key string) bool { return key == "d" })
+	}
+	if reader.bytes[0] != 2 {
+		t.Error("an image that is read was changed")
+	}
+	c.release(reader)
+	c.release(keep("a", 1))
+	c.pin("a", true)
+	c.release(keep("e", 5))
+	c.release(keep("f", 6))
+	holds(map[string]int{"a": 1, "e": -1, "f": 6})
+	c.release(keep("g", 7))
+	c.pin("g", true)
+	c.release(keep("h", 8)) // there is no room beside the pinned ones
+	holds(map[string]int{"a": 1, "g": 7, "h": -1})
+	if c.size() != 2*size || c.order.Len() != 2 {
+		t.Errorf("%d bytes in %d images", c.size(), c.order.Len())
 	}
 }

@@ -91,13 +91,13 @@ func (i *Inspection) gguf(dir fs.FS, name string) {
 	i.Format = "GGUF"
 	d := gguf.Describe(dir, name)
 	i.Base, i.Alpha = d.Base, d.Alpha
-	a, err := gguf.Read(dir, name, math.MaxInt64)
+	a, err := gguf.Read(dir, name, math.MaxInt64, "")
 	if err != nil {
 		i.refuse(err)
 		return
 	}
 	defer a.Close()
-	i.Version, i.Architecture, i.Invocation, i.Targets, i.Tensors = a.Digest, a.Architecture, a.Invocation, a.Targets(), 2*len(a.Pairs)
+	i.Version, i.Architecture, i.Invocation, i.Targets, i.Tensors = a.Digest, a.Architecture, a.Invocation, a.Targets(), a.Tensors
 	for k := range a.Pairs {
 		p := &a.Pairs[k]
 		i.pair(p.Weight, p.Rank(), float64(p.Scale))
@@ -135,7 +135,7 @@ func (i *Inspection) refuse(err error) {
 func (i *Inspection) fit(p place, base *backend.ModelInfo) {
 	info := *base
 	info.Pool.Rank = MaxRank
-	a, err := p.read(&info)
+	a, err := p.read(&info, "")
 	if err != nil {
 		i.refuse(err)
 		return

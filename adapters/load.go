@@ -186,6 +186,9 @@ func (m *Manager) fill(l *load) (*Lease, error) {
 		return nil, l.ctx.Err()
 	}
 	own, image, err := m.image(l)
+	if image != nil {
+		defer m.images.release(image)
+	}
 	if err != nil || own.Key == "" {
 		return own, err
 	}
@@ -207,7 +210,7 @@ func (m *Manager) fill(l *load) (*Lease, error) {
 	if !l.filling {
 		return nil, l.ctx.Err()
 	}
-	if err := m.engine.FillSlot(m.ctx, l.seeker.slot, image); err != nil {
+	if err := m.engine.FillSlot(m.ctx, l.seeker.slot, image.bytes); err != nil {
 		return nil, err
 	}
 	m.slots.filled(l.seeker, own.Key)
@@ -216,8 +219,9 @@ func (m *Manager) fill(l *load) (*Lease, error) {
 }
 
 // image gets the slot image of what a load is for, from memory if it is there, and a
-// lease that has no slot yet.
-func (m *Manager) image(l *load) (*Lease, []byte, error) {
+// lease that has no slot yet. The image, unless it is nil, must be released, also beside
+// an error.
+func (m *Manager) image(l *load) (*Lease, *image, error) {
 	if l.seeker != nil { // it is known what to get
 		own, err := m.newLease(l.refs(), l.versions)
 		if err != nil {
@@ -235,16 +239,17 @@ func (m *Manager) image(l *load) (*Lease, []byte, error) {
 		}
 	}()
 	var own *Lease
-	var image []byte
+	var image *image
 	if err == nil {
 		own, err = m.newLease(l.refs(), l.versions)
 	}
 	if err == nil && own.Key != "" {
-		image = make([]byte, m.info.Pool.ImageSize())
-		err = lora.Image(image, &m.info, content)
+		if image, err = m.images.blank(); err == nil {
+			err = lora.Image(image.bytes, &m.info, content)
+		}
 	}
 	if err = m.settle(l, err); err != nil {
-		return nil, nil, err
+		return nil, image, err
 	}
 	if own.Key != "" {
 		l.tier = TierDisk
@@ -313,7 +318,13 @@ func (m *Manager) readPart(p part) (v version, a *lora.Adapter, err error) {
 	if now, err := p.place.stamp(); err != nil || !now.Equal(p.stamp) {
 		return version{}, nil, errChanged
 	}
-	a, err = p.place.read(&m.info)
+	m.mu.Lock()
+	known := m.versions[p.Name]
+	m.mu.Unlock()
+	if !known.stamp.Equal(p.stamp) {
+		known.digest = ""
+	}
+	a, err = p.place.read(&m.info, known.digest)
 	if err == nil {
 		if err = a.Check(&m.info); err != nil {
 			a.Close()

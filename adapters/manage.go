@@ -109,7 +109,10 @@ func (m *Manager) prepare(ctx context.Context, name string, src source) error {
 		return ErrClosed
 	}
 	l := &load{parts: []part{{Ref{name, 1}, src}}, versions: map[string]version{}, ctx: ctx}
-	_, _, err := m.image(l)
+	_, image, err := m.image(l)
+	if image != nil {
+		m.images.release(image)
+	}
 	return err
 }
 

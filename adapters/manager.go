@@ -118,7 +118,7 @@ func NewManager(c *Catalog, e Engine, o Options) *Manager {
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.slots.init(m.info.Pool.Slots)
-	m.images.init(o.HostBytes)
+	m.images.init(o.HostBytes, m.info.Pool.ImageSize())
 	c.notify(m.replaced)
 	m.pinAll()
 	return m
@@ -130,6 +130,7 @@ func (m *Manager) Close() {
 	m.cancel()
 	m.mu.Unlock()
 	m.loads.Wait()
+	m.images.close()
 }
 
 // Names returns the names of the adapters that exist, sorted.
@@ -167,7 +168,7 @@ func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
 			}
 		}
 		var incomplete *IncompleteError
-		if err != nil && !(errors.As(err, &incomplete) && incomplete.Reason == settling) {
+		if err != nil && (!errors.As(err, &incomplete) || incomplete.Reason != settling) {
 			return nil, err
 		}
 		if deadline == nil {

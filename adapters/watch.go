@@ -58,11 +58,11 @@ func (c *Catalog) watch() {
 	c.watches = w
 	go func() {
 		defer close(w.done)
-		if w.fsnotify != nil {
-			defer w.fsnotify.Close()
-		}
 		c.rewatch()
 		c.keepLooking(ctx)
+		if w.fsnotify != nil {
+			_ = w.fsnotify.Close() // nobody reads its events any more
+		}
 	}()
 }
 
@@ -300,8 +300,9 @@ func (c *Catalog) complain(entry, what string, attrs ...any) {
 func (c *Catalog) lookAt(names map[string]bool) {
 	var replaced []string
 	c.mu.RLock()
-	different := c.served == nil
+	first := c.served == nil
 	c.mu.RUnlock()
+	different := first
 	for name := range names {
 		for _, origin := range origins {
 			c.mu.RLock()
@@ -316,6 +317,8 @@ func (c *Catalog) lookAt(names map[string]bool) {
 				different = true
 				if was {
 					replaced = append(replaced, name)
+				} else if !first {
+					slog.Info("adapter found", "adapter", name)
 				}
 			case told:
 				different = true
@@ -370,6 +373,7 @@ func (c *Catalog) examine(it *item) outcome {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.items[FromFolder], it.name)
+		slog.Info("adapter removed", "adapter", it.name)
 		return told
 	case stamp.Key() == "":
 		lost = true

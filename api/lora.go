@@ -14,7 +14,7 @@ const (
 // LoRA asks for an adapter beside the model field, at a scale.
 type LoRA struct {
 	Name  string // "" if ID tells which
-	ID    int    // the adapter's place in the list of adapters; -1 if Name tells which
+	ID    int    // as GET /lora-adapters counts; -1 if Name tells which
 	Scale float32
 }
 

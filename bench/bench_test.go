@@ -176,21 +176,24 @@ func TestStreamThatEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rig.Close()
-	short := []*backend.Request{e.request(e.random("short"), 16, 16)}
+	short := []*backend.Request{e.request(e.random("short"), 16, 400)}
 	s, err := rig.stream(t.Context(), short, false)
-	if err == nil {
-		if err = s.await(t.Context(), 100); err == nil {
-			t.Error("16 tokens were awaited as if they were 100")
-		}
-		if s.stop() == nil {
-			t.Error("the end of the stream is forgotten")
-		}
-	}
-	s, err = rig.stream(t.Context(), short, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.await(t.Context(), 100), s.stop()); err != nil {
+	if err := s.await(t.Context(), 1000); err == nil {
+		t.Error("400 tokens were awaited as if they were 1000")
+	}
+	s.stop()
+	if s.err() == nil {
+		t.Error("the end of the stream is forgotten")
+	}
+	if s, err = rig.stream(t.Context(), short, true); err != nil {
+		t.Fatal(err)
+	}
+	err = s.await(t.Context(), 1000)
+	s.stop()
+	if err := errors.Join(err, s.err()); err != nil {
 		t.Errorf("a stream that begins again: %v", err)
 	}
 }

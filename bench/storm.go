@@ -138,7 +138,8 @@ func (t *tempest) measure(ctx context.Context, into *windows, a arrival) func(in
 		waits, loads, err := t.blow(ctx, a, start, beats)
 		end := start.Add(time.Duration(beats) * stormInterval)
 		gaps := streams.gaps(start, end)
-		if err := errors.Join(err, streams.stop()); err != nil {
+		streams.stop()
+		if err := errors.Join(err, streams.err()); err != nil {
 			return err
 		}
 		into.p99.add(percentile(gaps, 0.99))

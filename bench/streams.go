@@ -81,11 +81,17 @@ func (s *streams) fail(err error) {
 	s.failed = errors.Join(s.failed, err)
 }
 
-// stop ends the streams. The error is of those that failed before.
-func (s *streams) stop() error {
+// err is of the streams that failed.
+func (s *streams) err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// stop ends the streams, which is no failure.
+func (s *streams) stop() {
 	s.cancel()
 	s.reading.Wait()
-	return s.failed
 }
 
 // await returns after so many more steps.
@@ -99,10 +105,7 @@ func (s *streams) await(ctx context.Context, steps int) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		s.mu.Lock()
-		err := s.failed
-		s.mu.Unlock()
-		if err != nil {
+		if err := s.err(); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,6 @@ func Command(version string, stdout, stderr io.Writer, args []string) *cobra.Com
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
-	root.AddCommand(serveCommand(version), healthcheckCommand(), benchCommand(version), adaptersCommand())
+	root.AddCommand(serveCommand(version), healthcheckCommand(), benchCommand(version), adaptersCommand(), convertCommand())
 	return root
 }

@@ -33,8 +33,9 @@ type Options struct {
 type Summary struct {
 	Architecture string
 	Tensors      int
+	Rank         int // the largest, of an adapter
 	Bytes        int64
-	Types        []string // of the matrices' elements, sorted
+	Types        []string // of a base's matrices, sorted
 	Notes        []string // what a user should know
 }
 
@@ -67,7 +68,7 @@ func Base(ctx context.Context, dir fs.FS, path string, o Options) (*Summary, err
 	if err != nil {
 		return nil, err
 	}
-	v, err := readVocabulary(dir, c, sources.rows(embeddings))
+	v, err := readVocabulary(dir, c)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,16 @@ func Base(ctx context.Context, dir fs.FS, path string, o Options) (*Summary, err
 	meta["general.file_type"] = sources.fileType()
 	meta[a.name+".vocab_size"] = uint32(len(v.tokens))
 	v.describe(meta)
-	return write(ctx, path, a.name, meta, sources.tensors(), notes, o)
+	tensors := sources.tensors()
+	total := int64(0)
+	for i := range tensors {
+		total += tensors[i].Size()
+	}
+	size, err := write(ctx, path, total, o, func(w io.Writer) error { return gguf.WriteFile(w, meta.entries(), tensors) })
+	if err != nil {
+		return nil, err
+	}
+	return &Summary{Architecture: a.name, Tensors: len(tensors), Types: matrixTypes(tensors), Bytes: size, Notes: notes}, nil
 }
 
 func (o *Options) name(path string) string {
@@ -85,23 +95,13 @@ func (o *Options) name(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".gguf")
 }
 
-// write writes a base.
-func write(ctx context.Context, path, architecture string, meta metadata, tensors []gguf.Tensor, notes []string, o Options) (*Summary, error) {
-	s := &Summary{Architecture: architecture, Tensors: len(tensors), Types: matrixTypes(tensors), Notes: notes}
-	total := int64(0)
-	for i := range tensors {
-		total += tensors[i].Size()
-	}
-	var err error
-	s.Bytes, err = create(path, o.Force, func(w io.Writer) error {
+// write writes a file whose tensors have so many bytes.
+func write(ctx context.Context, path string, total int64, o Options, content func(io.Writer) error) (size int64, err error) {
+	return create(path, o.Force, func(w io.Writer) error {
 		return guard.Run(func() error {
-			return gguf.WriteFile(&watched{w: w, ctx: ctx, total: total, progress: o.Progress}, meta.entries(), tensors)
+			return content(&watched{w: w, ctx: ctx, total: total, progress: o.Progress})
 		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
 }
 
 // elementType reads Options.Type; nil is as stored.

@@ -124,7 +124,12 @@ func (s *shard) close() {
 
 // readSmall reads a file of at most limit bytes. Errors name it, or are fs.ErrNotExist.
 func readSmall(dir fs.FS, name string, limit int64) ([]byte, error) {
-	if st, err := fs.Stat(dir, name); err == nil && !st.Mode().IsRegular() {
+	switch st, err := fs.Stat(dir, name); { // before it is opened, see openShard
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", name, reason(err))
+	case !st.Mode().IsRegular():
 		return nil, fmt.Errorf("%s: is not a regular file", name)
 	}
 	data, size, err := files.Head(dir, name, limit)
@@ -132,6 +137,14 @@ func readSmall(dir fs.FS, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %d bytes are over the limit of %d", name, size, limit)
 	}
 	return data, err
+}
+
+// missing names the file if it is not there.
+func missing(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is missing", name)
+	}
+	return err
 }
 
 // reason leaves out the path, which the caller names.

@@ -40,12 +40,6 @@ func figures(name string, values []float32) *source {
 	return &source{name: name, shape: []int{len(values)}, matrix: lora.Matrix{Name: name, Rows: 1, Cols: len(values), Data: data}}
 }
 
-// rows is the number of rows of a matrix.
-func (s sources) rows(name string) int {
-	i := slices.IndexFunc(s, func(s *source) bool { return s.name == name })
-	return s[i].shape[0] // it was checked that it is there
-}
-
 // fileType is general.file_type, which tells the type of most matrices.
 func (s sources) fileType() uint32 {
 	numbers := map[lora.DataType]uint32{lora.F32: 0, lora.F16: 1, lora.BF16: 32}

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 const base = "lab/fake"
 
 // folder holds four adapters that fit the fake's pool, an activated one that "!"
-// invokes, one whose q_proj has too few columns, and one without weights so far. The
+// invokes, one whose q_proj has too few columns, and one that is being copied. The
 // ranks differ.
 func folder() fstest.MapFS {
 	f := fstest.MapFS{}
@@ -43,7 +43,7 @@ func folder() fstest.MapFS {
 	addAdapter(f, "spell", 3, 8)
 	f["spell/"+peft.ConfigFile].Data = []byte(`{"peft_type":"LORA","r":3,"lora_alpha":6,"alora_invocation_tokens":[33]}`)
 	addAdapter(f, "broken", 2, 7)
-	f["half/"+peft.ConfigFile] = f["red/"+peft.ConfigFile]
+	f["half/"+peft.ConfigFile] = &fstest.MapFile{Data: f["red/"+peft.ConfigFile].Data, ModTime: time.Now()}
 	return f
 }
 

@@ -1,5 +1,5 @@
 // Package gguf reads LoRA adapters in GGUF, llama.cpp's format, from untrusted
-// bytes. It reads no base models: llama.cpp does that itself.
+// bytes, and writes them; of a base it reads the header only.
 //
 // Every count, length and offset is checked against the bytes before it is used.
 // Tensors are views of the bytes. See
@@ -27,13 +27,14 @@ const (
 )
 
 // Read reads the adapter file name, of at most limit bytes, in fsys. The adapter must be
-// closed. Errors are *lora.Error, or fs.ErrNotExist.
-func Read(fsys fs.FS, name string, limit int64) (*lora.Adapter, error) {
+// closed. digest is the file's, if it is known, else "". Errors are *lora.Error, or
+// fs.ErrNotExist.
+func Read(fsys fs.FS, name string, limit int64, digest string) (*lora.Adapter, error) {
 	f, err := files.Open(fsys, name, limit)
 	if err != nil {
 		return nil, err
 	}
-	a, err := read(f)
+	a, err := read(f, digest)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -42,8 +43,11 @@ func Read(fsys fs.FS, name string, limit int64) (*lora.Adapter, error) {
 	return a, nil
 }
 
-func read(f *files.File) (a *lora.Adapter, err error) {
-	digest := files.Digest(f)
+func read(f *files.File, known string) (a *lora.Adapter, err error) {
+	digest := func() (string, error) { return known, nil }
+	if known == "" {
+		digest = files.Digest(f)
+	}
 	err = guard.Run(func() error {
 		a, err = Parse(f.Data)
 		return err

@@ -254,7 +254,7 @@ func TestRefusals(t *testing.T) {
 			f := valid()
 			tt.change(f)
 			b, _ := f.bytes()
-			_, err := Read(fstest.MapFS{"x.gguf": {Data: b}}, "x.gguf", 1<<26)
+			_, err := Read(fstest.MapFS{"x.gguf": {Data: b}}, "x.gguf", 1<<26, "")
 			var e *lora.Error
 			if !errors.As(err, &e) || e.File != "x.gguf" || e.Tensor != tt.tensor || !strings.Contains(e.Reason, tt.want) {
 				t.Errorf("%v, want tensor %q: %s", err, tt.tensor, tt.want)
@@ -291,7 +291,7 @@ func TestRead(t *testing.T) {
 	changed[len(changed)-1]++
 	fsys := fstest.MapFS{"x.gguf": {Data: b}, "same.gguf": {Data: b}, "changed.gguf": {Data: changed}, "folder.gguf/x": {}}
 	digest := func(name string) string {
-		a, err := Read(fsys, name, 1<<20)
+		a, err := Read(fsys, name, 1<<20, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,10 +303,10 @@ func TestRead(t *testing.T) {
 	if x := digest("x.gguf"); x != digest("same.gguf") || x == digest("changed.gguf") {
 		t.Error("the digest does not tell the content")
 	}
-	if _, err := Read(fsys, "missing.gguf", 1<<20); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Read(fsys, "missing.gguf", 1<<20, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
-	if _, err := Read(fsys, "folder.gguf", 1<<20); err == nil || err.Error() != "folder.gguf: is not a regular file" {
+	if _, err := Read(fsys, "folder.gguf", 1<<20, ""); err == nil || err.Error() != "folder.gguf: is not a regular file" {
 		t.Errorf("folder: %v", err)
 	}
 }

@@ -96,7 +96,7 @@ func TestIncompleteUntilTheLastByte(t *testing.T) {
 		if got := Incomplete(fsys, "x.gguf"); got != want {
 			t.Errorf("%d of %d bytes: %q, want %q", n, len(b), got, want)
 		}
-		if _, err := Read(fsys, "x.gguf", 1<<20); err == nil || !strings.HasPrefix(err.Error(), "x.gguf: ") {
+		if _, err := Read(fsys, "x.gguf", 1<<20, ""); err == nil || !strings.HasPrefix(err.Error(), "x.gguf: ") {
 			t.Errorf("%d of %d bytes: %v", n, len(b), err)
 		}
 	}
@@ -165,7 +165,7 @@ func TestFileIsCutAfterItWasOpened(t *testing.T) {
 	}
 	f := open()
 	defer f.Close()
-	a, err := read(f)
+	a, err := read(f, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestFileIsCutAfterItWasOpened(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, "x.gguf"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := read(cut); err == nil || err.Error() != "x.gguf: "+guard.ErrGone.Error() {
+	if _, err := read(cut, ""); err == nil || err.Error() != "x.gguf: "+guard.ErrGone.Error() {
 		t.Errorf("read: %v", err)
 	}
 	m := poolFor(a)

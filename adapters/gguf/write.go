@@ -10,17 +10,18 @@ import (
 	"lorikeet/adapters/lora"
 )
 
-// Write writes an adapter that passed Check for a base of an architecture. What is read
-// back fills slots with the same numbers: if no alpha of llama.cpp's, one for all pairs,
-// stands for their scales, these are multiplied into B, in F32, and the alpha is 0.
-func Write(w io.Writer, a *lora.Adapter, architecture string) error {
+// Write writes an adapter that passed Check for a base of an architecture, with more
+// metadata. What is read back fills slots with the same numbers: if no alpha of
+// llama.cpp's, one for all pairs, stands for their scales, these are multiplied into B, in
+// F32, and the alpha is 0.
+func Write(w io.Writer, a *lora.Adapter, architecture string, more ...Entry) error {
 	alpha, together := alphaOf(a)
-	metadata := []Entry{
-		{"general.type", "adapter"},
+	metadata := append([]Entry{
 		{"general.architecture", architecture},
+		{"general.type", "adapter"},
 		{"adapter.type", "lora"},
 		{"adapter.lora.alpha", alpha},
-	}
+	}, more...)
 	if a.Invocation != nil {
 		tokens := make([]uint32, len(a.Invocation))
 		for i, t := range a.Invocation {

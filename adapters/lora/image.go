@@ -3,6 +3,7 @@ package lora
 import (
 	"errors"
 	"math"
+	"sync"
 
 	"lorikeet/adapters/guard"
 	"lorikeet/backend"
@@ -92,15 +93,58 @@ func (j *job) lay(pool *backend.Pool) error {
 		}
 		return nil
 	}
-	stored := j.B.Cols * j.B.Type.Size()
-	for row := range j.B.Rows {
-		to := b[row*line:][j.rank*size : j.end*size]
-		if !j.b(to[:n], j.B.Data[j.B.StoredRow(row)*stored:][:stored]) {
-			return refuse(&j.B)
-		}
-		clear(to[n:])
+	if !j.layRows(b, line, size) {
+		return refuse(&j.B)
 	}
 	return nil
+}
+
+// layRows writes B where its columns are but a part of dst's, or its rows in another
+// order. It is converted as a whole first: its rows may be as short as 8 bytes.
+func (j *job) layRows(dst []byte, line, size int) bool {
+	n := j.B.Cols * size
+	space := scratch.Get().(*[]byte)
+	defer scratch.Put(space)
+	if cap(*space) < j.B.Rows*n {
+		*space = make([]byte, j.B.Rows*n)
+	}
+	rows := (*space)[:j.B.Rows*n]
+	if !j.b(rows, j.B.Data) {
+		return false
+	}
+	dst = dst[j.rank*size:]
+	width := (j.end - j.rank) * size
+	if j.B.Heads == 0 {
+		spread(dst, rows, j.B.Rows, n, width, line)
+		return true
+	}
+	half := j.B.Rows / j.B.Heads / 2
+	for head := 0; head < j.B.Rows; head += 2 * half { // as StoredRow has it
+		spread(dst[head*line:], rows[head*n:], half, n, width, 2*line)
+		spread(dst[(head+1)*line:], rows[(head+half)*n:], half, n, width, 2*line)
+	}
+	return true
+}
+
+// scratch is memory for a B that is laid out row by row.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// spread writes rows of n bytes, one after the other in src, every line bytes of dst, and
+// zeros behind each up to width.
+func spread(dst, src []byte, rows, n, width, line int) {
+	if n == 8 && width == 16 { // small adapters in the smallest pool
+		for row := range rows {
+			to := dst[row*line:][:16]
+			le.PutUint64(to, le.Uint64(src[8*row:]))
+			le.PutUint64(to[8:], 0)
+		}
+		return
+	}
+	for row := range rows {
+		to := dst[row*line:][:width]
+		copy(to, src[row*n:][:n])
+		clear(to[n:])
+	}
 }
 
 // StoredRow is where the file holds the row that llama.cpp wants at row: within a

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math"
 	"slices"
 
 	"lorikeet/adapters/files"
@@ -48,7 +47,7 @@ func Describe(fsys fs.FS) *Description {
 		err = parse(settings, func(data []byte) (err error) { c, err = d.settings(data); return err })
 	}
 	d.refuse(err)
-	w, err := openWeights(&opened, fsys, math.MaxInt64)
+	w, err := openWeights(&opened, fsys, maxDescribed)
 	if err == nil {
 		err = d.weights(w, c)
 	}
@@ -59,6 +58,9 @@ func Describe(fsys fs.FS) *Description {
 	}
 	return d
 }
+
+// maxDescribed bounds the files of tensors, which no base bounds here, in bytes.
+const maxDescribed = 64 << 30
 
 // weights reads the tensors. c is nil if the config is refused.
 func (d *Description) weights(w *weights, c *config) error {
@@ -79,20 +81,20 @@ func (d *Description) weights(w *weights, c *config) error {
 
 // describe adds a tensor to what is known of its module.
 func describe(modules map[string]*Module, t *fileTensor) error {
-	name := tensorName.FindStringSubmatch(t.Name)
-	if name == nil {
+	name, which, ok := tensorName(t.Name)
+	if !ok {
 		return t.refuse("%s", whyNot(t.Name))
 	}
 	matrix, err := matrixOf(t.Tensor)
 	if err != nil {
 		return t.refuse("%v", err)
 	}
-	m := modules[name[1]]
+	m := modules[name]
 	if m == nil {
-		m = &Module{Name: name[1], file: t.file}
-		modules[name[1]] = m
+		m = &Module{Name: name, file: t.file}
+		modules[name] = m
 	}
-	if name[2] == "A" {
+	if which == 'A' {
 		m.a, m.Rank = true, matrix.Rows
 	} else {
 		m.b = true
@@ -111,14 +113,11 @@ func (m *Module) check(c *config) error {
 	if c == nil {
 		return nil
 	}
-	rank, alpha := c.rankAndAlpha(m.Name)
+	rank, scale := c.scale(m.Name)
 	if rank != m.Rank {
 		return refused("rank %d, but %s says %d", m.Rank, ConfigFile, rank)
 	}
-	m.Scale = alpha / float64(rank)
-	if c.UseRSLoRA {
-		m.Scale = alpha / math.Sqrt(float64(rank))
-	}
+	m.Scale = scale
 	return nil
 }
 

@@ -20,7 +20,7 @@ func FuzzRead(f *testing.F) {
 		Slots: 2, Rank: 8, Weights: []backend.Weight{{Name: "blk.0.attn_q.weight", In: 3, Out: 8}, {Name: "blk.0.ffn_up.weight", In: 3, Out: 8}},
 	}}
 	f.Fuzz(func(t *testing.T, config, weights []byte) {
-		a, err := Read(fstest.MapFS{ConfigFile: {Data: config}, WeightsFile: {Data: weights}}, base)
+		a, err := Read(fstest.MapFS{ConfigFile: {Data: config}, WeightsFile: {Data: weights}}, base, "")
 		if err != nil {
 			var unusable *lora.Error
 			if !errors.As(err, &unusable) || unusable.File == "" {

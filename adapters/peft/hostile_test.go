@@ -53,7 +53,7 @@ func TestHostileConfigs(t *testing.T) {
 			var err error
 			n := allocated(func() {
 				var a *lora.Adapter
-				if a, err = Read(fsys, llama); err == nil {
+				if a, err = Read(fsys, llama, ""); err == nil {
 					a.Close()
 				}
 			})
@@ -79,7 +79,7 @@ func TestTruncatedAnywhere(t *testing.T) {
 			cut := fstest.MapFS{ConfigFile: whole[ConfigFile], WeightsFile: whole[WeightsFile]}
 			cut[name] = &fstest.MapFile{Data: whole[name].Data[:n]}
 			var e *lora.Error
-			if _, err := Read(cut, llama); !errors.As(err, &e) || e.File != name || e.Reason == "" {
+			if _, err := Read(cut, llama, ""); !errors.As(err, &e) || e.File != name || e.Reason == "" {
 				t.Errorf("%s: %v", fmt.Sprint(n, " bytes of ", name), err)
 			}
 		}

@@ -74,14 +74,14 @@ func BenchmarkLoad(b *testing.B) {
 			return err
 		})
 		run("read", func() error {
-			a, err := peft.Read(fsys, m)
+			a, err := peft.Read(fsys, m, "")
 			if err == nil {
 				a.Close()
 			}
 			return err
 		})
-		run("load", func() error {
-			a, err := peft.Read(fsys, m)
+		load := func(digest string) error {
+			a, err := peft.Read(fsys, m, digest)
 			if err != nil {
 				return err
 			}
@@ -97,7 +97,9 @@ func BenchmarkLoad(b *testing.B) {
 			err = lora.Image(image, m, []lora.Scaled{{Adapter: a, Scale: 1}})
 			copy(slot, image)
 			return err
-		})
+		}
+		run("load", func() error { return load("") })
+		run("again", func() error { return load("of a version that was read before") })
 	}
 }
 

@@ -2,7 +2,6 @@ package peft
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"lorikeet/backend"
@@ -48,26 +47,50 @@ func join(maps ...map[string]string) map[string]string {
 	return all
 }
 
-var (
-	// textModel is what stands before the layers, or lm_head: some models have parts for
-	// other things than text.
-	textModel   = regexp.MustCompile(`^(?:model\.language_model\.|language_model\.model\.|language_model\.|model\.)`)
-	layerModule = regexp.MustCompile(`^layers\.(0|[1-9][0-9]{0,3})\.(.+)$`)
-	tensorName  = regexp.MustCompile(`^(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight$`)
-)
+// textModel is what stands before the layers, or lm_head: some models have parts for
+// other things than text.
+var textModel = []string{"model.language_model.", "language_model.model.", "language_model.", "model."}
 
 // weight translates a module's path, such as "model.layers.0.self_attn.q_proj".
 func (n naming) weight(module string) (weight string, err error) {
-	path := textModel.ReplaceAllString(module, "")
+	path := module
+	for _, prefix := range textModel {
+		if after, ok := strings.CutPrefix(module, prefix); ok {
+			path = after
+			break
+		}
+	}
 	if path == "lm_head" {
 		return "output.weight", nil
 	}
-	if m := layerModule.FindStringSubmatch(path); m != nil {
-		if name, known := n.modules[m[2]]; known {
-			return "blk." + m[1] + "." + name + ".weight", nil
-		}
+	after, inLayer := strings.CutPrefix(path, "layers.")
+	layer, rest, _ := strings.Cut(after, ".")
+	name, known := n.modules[rest]
+	if !inLayer || !known || !isLayer(layer) {
+		return "", fmt.Errorf("module %q can't be adapted", module)
 	}
-	return "", fmt.Errorf("module %q can't be adapted", module)
+	return "blk." + layer + "." + name + ".weight", nil
+}
+
+// isLayer tells whether s is a number below 10000, as Python writes it.
+func isLayer(s string) bool {
+	if s == "" || len(s) > 4 || s[0] == '0' && s != "0" {
+		return false
+	}
+	return strings.Trim(s, "0123456789") == ""
+}
+
+// tensorName takes apart the name of a matrix: its module, and 'A' or 'B'.
+func tensorName(name string) (module string, which byte, ok bool) {
+	name = strings.TrimPrefix(name, "base_model.model.")
+	name, weight := strings.CutSuffix(name, ".weight")
+	name = strings.TrimSuffix(name, ".default")
+	module, a := strings.CutSuffix(name, ".lora_A")
+	if a {
+		return module, 'A', weight && module != ""
+	}
+	module, b := strings.CutSuffix(name, ".lora_B")
+	return module, 'B', weight && b && module != ""
 }
 
 // heads is the number of heads whose rows llama.cpp wants interleaved, 0 for weights

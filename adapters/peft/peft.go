@@ -26,10 +26,10 @@ const (
 
 const maxConfigSize = 1 << 20
 
-// Read reads the adapter in fsys, to be used with the base. It must be closed. Errors are
-// *lora.Error.
-func Read(fsys fs.FS, base *backend.ModelInfo) (*lora.Adapter, error) {
-	a := &lora.Adapter{File: WeightsFile}
+// Read reads the adapter in fsys, to be used with the base. It must be closed. digest is
+// that of the files, if it is known, else "". Errors are *lora.Error.
+func Read(fsys fs.FS, base *backend.ModelInfo, digest string) (*lora.Adapter, error) {
+	a := &lora.Adapter{File: WeightsFile, Digest: digest}
 	if err := readInto(a, fsys, base); err != nil {
 		a.Close()
 		return nil, err
@@ -49,6 +49,9 @@ func readInto(a *lora.Adapter, fsys fs.FS, base *backend.ModelInfo) error {
 	}
 	if w.index != nil {
 		a.File = indexFile
+	}
+	if a.Digest != "" {
+		return parseInto(a, settings, w, base)
 	}
 	digest := files.Digest(append([]*files.File{settings}, w.files()...)...)
 	if err := parseInto(a, settings, w, base); err != nil {
@@ -131,11 +134,10 @@ func collect(a *lora.Adapter, tensors []fileTensor, c *config, names naming, bas
 	modules := []string{}
 	for i := range tensors {
 		t := &tensors[i]
-		m := tensorName.FindStringSubmatch(t.Name)
-		if m == nil {
+		module, which, ok := tensorName(t.Name)
+		if !ok {
 			return t.refuse("%s", whyNot(t.Name))
 		}
-		module, which := m[1], m[2]
 		weight, err := names.weight(module)
 		if err != nil {
 			return t.refuse("%v", err)
@@ -153,7 +155,7 @@ func collect(a *lora.Adapter, tensors []fileTensor, c *config, names naming, bas
 			halves = append(halves, half{})
 		}
 		slot, own := &a.Pairs[i].A, &halves[i].a
-		if which == "B" {
+		if which == 'B' {
 			slot, own = &a.Pairs[i].B, &halves[i].b
 			matrix.Heads = names.heads(weight, base)
 		}

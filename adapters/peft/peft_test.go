@@ -72,7 +72,7 @@ func folder(t *testing.T, config string, tensors ...tensor) fstest.MapFS {
 
 func read(t *testing.T, fsys fs.FS) *lora.Adapter {
 	t.Helper()
-	a, err := Read(fsys, llama)
+	a, err := Read(fsys, llama, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Read(folder(t, tt.config, tt.tensors...), llama)
+			_, err := Read(folder(t, tt.config, tt.tensors...), llama, "")
 			var e *lora.Error
 			if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("%v, want %s", err, tt.want)
@@ -257,7 +257,7 @@ func TestFiles(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Read(tt.fsys, &backend.ModelInfo{Architecture: tt.arch})
+			_, err := Read(tt.fsys, &backend.ModelInfo{Architecture: tt.arch}, "")
 			var e *lora.Error
 			if !errors.As(err, &e) || err.Error() != tt.want {
 				t.Errorf("%v, want %s", err, tt.want)
@@ -294,7 +294,7 @@ func TestErrorsHidePaths(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer root.Close()
-			if _, err := Read(files.Root(root), llama); err == nil || err.Error() != tt.want {
+			if _, err := Read(files.Root(root), llama, ""); err == nil || err.Error() != tt.want {
 				t.Errorf("%v, want %s", err, tt.want)
 			}
 		})

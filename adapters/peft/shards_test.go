@@ -75,7 +75,7 @@ func TestShardRefusals(t *testing.T) {
 	} {
 		fsys := maps.Clone(inShards(t))
 		tt.change(fsys)
-		if _, err := Read(fsys, llama); err == nil || err.Error() != tt.want {
+		if _, err := Read(fsys, llama, ""); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 		}
 	}

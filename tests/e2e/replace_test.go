@@ -43,7 +43,7 @@ func copyAdapter(t *testing.T, adapter, dir string) {
 }
 
 // The files of an adapter are replaced 100 times while clients use it: file by file in
-// place, the directory as a whole, or taken away and written anew. Every answer is one
+// place, the directory as a whole, or deleted before another is moved there. Every answer is one
 // of the two versions', and the one that it says it is; none fails; and when the server
 // has told of the switch, the next request gets the new one.
 func TestReplacedUnderLoad(t *testing.T) {
@@ -109,10 +109,10 @@ func TestReplacedUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 		case 2:
-			if err := os.RemoveAll(target); err != nil {
+			copyAdapter(t, next, spare)
+			if err := errors.Join(os.RemoveAll(target), os.Rename(spare, target)); err != nil {
 				t.Fatal(err)
 			}
-			copyAdapter(t, next, target)
 		}
 		for deadline := time.Now().Add(30 * time.Second); !strings.HasPrefix(present(), versions[next]); {
 			if time.Now().After(deadline) {

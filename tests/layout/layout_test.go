@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"adapters/safetensors": {},
 	"adapters/peft":        {"backend", "adapters/files", "adapters/guard", "adapters/lora", "adapters/safetensors"},
 	"adapters/gguf":        {"backend", "adapters/files", "adapters/guard", "adapters/lora"},
-	"adapters":             {"backend", "adapters/files", "adapters/lora", "adapters/peft", "adapters/gguf"},
+	"adapters":             {"backend", "adapters/buffers", "adapters/files", "adapters/lora", "adapters/peft", "adapters/gguf"},
 	"api":                  {"api/grammar"},
 	"api/grammar":          {},
 	"api/sse":              {},
@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"bench/synth":          {},
 	"bench":                {"adapters", "backend", "backend/engine", "backend/llama", "bench/synth", "server"},
 	"convert":              {"adapters/files", "adapters/gguf", "adapters/guard", "adapters/lora", "adapters/peft", "adapters/safetensors", "backend"},
-	"cli":                  {"adapters", "api", "backend", "backend/engine", "bench", "config", "demo", "server"},
+	"cli":                  {"adapters", "api", "backend", "backend/engine", "bench", "config", "convert", "demo", "server"},
 	"":                     {"cli"},
 	"tests/testserver":     {"adapters", "backend", "backend/engine", "demo", "server"},
 }

@@ -74,6 +74,9 @@ func TestWatchedFolder(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "first", 1)
 	c := newCatalog(t, Sources{Folder: open(t, dir)})
+	if c.AwaitSettled(); len(c.Names()) != 1 {
+		t.Errorf("after files have settled: %v", c.Names())
+	}
 	serves := func(names ...string) func() bool {
 		return func() bool { return slices.Equal(c.Names(), names) }
 	}

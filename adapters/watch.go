@@ -402,6 +402,39 @@ func (c *Catalog) examine(it *item) outcome {
 // settling is the reason of an item that needs no more than time.
 const settling = "its files are being changed"
 
+// AwaitSettled waits until no files need more time to be taken, which those do that were
+// copied just before the start. Files that go on being changed are not waited for.
+func (c *Catalog) AwaitSettled() {
+	if c.watches == nil {
+		return
+	}
+	deadline := time.After(c.sources.Settle + time.Second)
+	for {
+		changes := c.changes()
+		if !c.unsettled() {
+			return
+		}
+		select {
+		case <-changes:
+		case <-deadline:
+			return
+		}
+	}
+}
+
+func (c *Catalog) unsettled() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, items := range c.items {
+		for _, it := range items {
+			if it.reason == settling {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // pending adds the names of items that wait for their files to settle, and tells when
 // to look at them, at last by latest.
 func (c *Catalog) pending(names map[string]bool, latest time.Time) time.Time {

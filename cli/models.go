@@ -138,6 +138,7 @@ func (m *models) openBase(c config.Model, folder *adapters.Folder, a config.Adap
 	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: a.LoadTimeout, UnloadTimeout: a.UnloadTimeout, HostBytes: a.HostBytes})
 	m.closers = append(m.closers, manager.Close)
 	m.bases = append(m.bases, &adapters.Base{Name: c.Name, Engine: e, Adapters: manager})
+	catalog.AwaitSettled() // so that what is told of the start is the whole
 	info := e.Info()
 	slog.Info("base loaded", "model", c.Name, "architecture", info.Architecture, "parameters", fmt.Sprintf("%.1fM", float64(info.Parameters)/1e6),
 		"context", info.Context, "slots", max(0, info.Pool.Slots-1), "rank", info.Pool.Rank, "adapters", len(catalog.Names()), "took", time.Since(start).Round(time.Millisecond))

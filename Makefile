@@ -38,7 +38,7 @@ test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json ## Run 
 	@$(CGO_ENV) LORIKEET_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python go test -race -timeout 10m $(GO_PACKAGES)
 
 .PHONY: bench
-bench: build ## Measure speed on this machine, against the targets (20 minutes; a look: ARGS=--quick)
+bench: build ## Measure speed on this machine, against the targets (half an hour; a look: ARGS=--quick)
 	@bin/lorikeet bench $(ARGS)
 
 .PHONY: lint

@@ -250,7 +250,8 @@ func (c *Catalog) changes() <-chan struct{} {
 	return c.changed
 }
 
-// notify sets what is called when an adapter is served in another version.
+// notify sets what is called when an adapter is served in another version, or is found
+// or gone.
 func (c *Catalog) notify(f func(name string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

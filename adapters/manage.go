@@ -127,15 +127,7 @@ func (m *Manager) Unload(ctx context.Context, name string) (left int, err error)
 		return 0, saved
 	}
 	m.unpin(name)
-	m.mu.Lock()
-	digest := m.versions[name].digest
-	delete(m.versions, name)
-	delete(m.records, name)
-	shared := digest == ""
-	for _, v := range m.versions {
-		shared = shared || v.digest == digest
-	}
-	m.mu.Unlock()
+	digest, shared := m.forgetName(name)
 	slog.Info("adapter unloaded", "adapter", name)
 	if shared {
 		return 0, saved
@@ -154,6 +146,21 @@ func (m *Manager) Unload(ctx context.Context, name string) (left int, err error)
 		}
 	}
 	return 0, saved
+}
+
+// forgetName forgets what is known of a name. It returns the digest of its version, and
+// whether another name has the same one, or there was none.
+func (m *Manager) forgetName(name string) (digest string, shared bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	digest = m.versions[name].digest
+	delete(m.versions, name)
+	delete(m.records, name)
+	shared = digest == ""
+	for _, v := range m.versions {
+		shared = shared || v.digest == digest
+	}
+	return digest, shared
 }
 
 // Pin loads an adapter and keeps it in its slot and, as far as there is room, in host
@@ -231,12 +238,12 @@ func (m *Manager) pinAll() {
 	})
 }
 
-// keepPinned loads and pins an adapter that is to be pinned, however long it waits.
+// keepPinned loads and pins an adapter that is to be pinned, however long it waits for a
+// slot. When files that are not complete are, the catalog tells.
 func (m *Manager) keepPinned(name string) {
 	for m.catalog.isPinnedName(name) {
 		err := m.holdPinned(m.ctx, name)
-		var incomplete *IncompleteError
-		if errors.Is(err, ErrLoadTimeout) || errors.As(err, &incomplete) {
+		if errors.Is(err, ErrLoadTimeout) {
 			continue
 		}
 		if err != nil && m.ctx.Err() == nil {
@@ -246,13 +253,17 @@ func (m *Manager) keepPinned(name string) {
 	}
 }
 
-// replaced is called by the catalog when an adapter is served in another version. One
-// that is resident or pinned is loaded before it is asked for.
-func (m *Manager) replaced(name string) {
+// changed is called by the catalog when an adapter is served in another version, or is
+// found or gone. One that is resident or pinned is loaded before it is asked for; what is
+// gone keeps no slot from others.
+func (m *Manager) changed(name string) {
 	m.mu.Lock()
 	digest := m.versions[name].digest
 	m.mu.Unlock()
-	if m.catalog.isPinnedName(name) {
+	if _, err := m.catalog.find(name); err != nil {
+		m.unpin(name)
+		m.forgetName(name)
+	} else if m.catalog.isPinnedName(name) {
 		m.goOn(func() { m.keepPinned(name) })
 	} else if digest != "" && m.slots.holds(partKey(digest, 1)) {
 		m.goOn(func() {

@@ -279,6 +279,18 @@ func TestPin(t *testing.T) {
 		runtime.Gosched()
 	}
 
+	// What is gone keeps no slot; when it is back, it is pinned again.
+	if err := os.RemoveAll(filepath.Join(dir, "a0")); err != nil {
+		t.Fatal(err)
+	}
+	for w.Residency().SlotsPinned != 1 {
+		runtime.Gosched()
+	}
+	put(t, dir, "a0", 78)
+	for s, _ := w.Status("a0"); s.Tier != TierSlot || w.Residency().SlotsPinned != 2; s, _ = w.Status("a0") {
+		runtime.Gosched()
+	}
+
 	// It holds over a restart, until it is undone.
 	if err := w.Pin(t.Context(), "fixed", false); err != nil {
 		t.Fatal(err)

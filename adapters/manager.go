@@ -119,7 +119,7 @@ func NewManager(c *Catalog, e Engine, o Options) *Manager {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.slots.init(m.info.Pool.Slots)
 	m.images.init(o.HostBytes, m.info.Pool.ImageSize())
-	c.notify(m.replaced)
+	c.notify(m.changed)
 	m.pinAll()
 	return m
 }

@@ -298,7 +298,7 @@ func (c *Catalog) complain(entry, what string, attrs ...any) {
 
 // lookAt looks at the files of items and takes those that are complete.
 func (c *Catalog) lookAt(names map[string]bool) {
-	var replaced []string
+	var affected []string
 	c.mu.RLock()
 	first := c.served == nil
 	c.mu.RUnlock()
@@ -315,11 +315,16 @@ func (c *Catalog) lookAt(names map[string]bool) {
 			switch c.examine(it) {
 			case taken:
 				different = true
+				affected = append(affected, name)
 				if was {
-					replaced = append(replaced, name)
+					slog.Info("adapter replaced", "adapter", name)
 				} else if !first {
 					slog.Info("adapter found", "adapter", name)
 				}
+			case gone:
+				different = true
+				affected = append(affected, name)
+				slog.Info("adapter gone", "adapter", name)
 			case told:
 				different = true
 			}
@@ -332,11 +337,11 @@ func (c *Catalog) lookAt(names map[string]bool) {
 	c.update()
 	notify := c.onChange
 	c.mu.Unlock()
-	for _, name := range replaced {
-		slog.Info("adapter replaced", "adapter", name)
-		if notify != nil {
-			notify(name)
-		}
+	if notify == nil {
+		return
+	}
+	for _, name := range affected {
+		notify(name)
 	}
 }
 
@@ -346,7 +351,8 @@ type outcome int
 const (
 	unchanged outcome = iota
 	taken             // what is there now is served
-	told              // it is not served any more, or there is another reason why not
+	gone              // it is not served any more
+	told              // there is another reason why it is not served
 )
 
 // examine looks at the files of an item. The caller holds looking, so that nobody else
@@ -373,8 +379,7 @@ func (c *Catalog) examine(it *item) outcome {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.items[FromFolder], it.name)
-		slog.Info("adapter removed", "adapter", it.name)
-		return told
+		return gone
 	case stamp.Key() == "":
 		lost = true
 		reason = path.Base(it.place.path) + " is missing"
@@ -390,7 +395,7 @@ func (c *Catalog) examine(it *item) outcome {
 	it.seen, it.since, it.reason = stamp, since, reason
 	if lost && it.ready {
 		it.ready = false
-		return told
+		return gone
 	}
 	if current || reason != "" {
 		return outcome

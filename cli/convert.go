@@ -34,7 +34,7 @@ func convertBaseCommand() *cobra.Command {
 			"Nothing is quantized: llama.cpp's llama-quantize does that with the result.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, done, err := openBaseDir(args[0])
+			dir, done, err := openSaved(args[0])
 			if err != nil {
 				return fmt.Errorf("convert %s: %w", args[0], err)
 			}
@@ -69,13 +69,13 @@ func convertAdapterCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("base %s: %w", base, err)
 			}
-			folder, err := adapters.OpenFolder(args[0])
+			dir, done, err := openSaved(args[0])
 			if err != nil {
 				return fmt.Errorf("convert %s: %w", args[0], err)
 			}
-			defer folder.Close()
+			defer done()
 			o.Progress = progress(cmd.ErrOrStderr())
-			s, err := convert.Adapter(cmd.Context(), folder.FS, info, out, o)
+			s, err := convert.Adapter(cmd.Context(), dir, info, out, o)
 			if err != nil {
 				return fmt.Errorf("convert %s: %w", args[0], err)
 			}
@@ -96,9 +96,9 @@ func outputFlags(c *cobra.Command, out *string, o *convert.Options) {
 	_ = c.MarkFlagRequired("output") // it is there
 }
 
-// openBaseDir opens a directory that no link leads out of. Hugging Face's cache has its
-// files elsewhere, as links: there, it is the folder of all revisions of the model.
-func openBaseDir(dir string) (fs.FS, func(), error) {
+// openSaved opens the directory of a base or an adapter, and no link leads out of it. In
+// Hugging Face's cache files are links: there, none leads out of the folder of all revisions.
+func openSaved(dir string) (fs.FS, func(), error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, nil, err

@@ -32,36 +32,51 @@ func TestConvertBase(t *testing.T) {
 // In Hugging Face's cache a revision has links to files that lie elsewhere in the model's
 // folder; no link leads out of that.
 func TestConvertFromTheCache(t *testing.T) {
-	model := filepath.Join(t.TempDir(), "models--someone--tiny")
-	revision, blobs := filepath.Join(model, "snapshots", "0123abcd"), filepath.Join(model, "blobs")
-	for _, dir := range []string{revision, blobs} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
+	out := filepath.Join(t.TempDir(), "out.gguf")
+	for name, c := range map[string]struct {
+		files string
+		args  []string
+		file  string // that is read first
+	}{
+		"base":    {tinyBase, nil, "config.json"},
+		"adapter": {"../demo/adapters/pirate", []string{"--base", "../demo/parrot.gguf"}, "adapter_config.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			model := filepath.Join(t.TempDir(), "models--someone--tiny")
+			revision := filepath.Join(model, "snapshots", "0123abcd")
+			cache(t, c.files, filepath.Join(model, "blobs"), revision)
+			args := append([]string{"convert", name, "-o", out, "--force"}, c.args...)
+			if _, err := run(t, append(args, revision)...); err != nil {
+				t.Error(err)
+			}
+			elsewhere := filepath.Join(model, "elsewhere")
+			if err := os.Rename(revision, elsewhere); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := run(t, append(args, elsewhere)...); err == nil || !strings.Contains(err.Error(), c.file) {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
-	if err := os.CopyFS(blobs, os.DirFS(tinyBase)); err != nil {
+}
+
+// cache copies files to blobs, and links them from a revision.
+func cache(t *testing.T, files, blobs, revision string) {
+	t.Helper()
+	if err := os.CopyFS(blobs, os.DirFS(files)); err != nil {
 		t.Fatal(err)
 	}
-	files, err := os.ReadDir(blobs)
+	if err := os.MkdirAll(revision, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(blobs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range files {
-		if err := os.Symlink("../../blobs/"+f.Name(), filepath.Join(revision, f.Name())); err != nil {
+	for _, e := range entries {
+		if err := os.Symlink("../../blobs/"+e.Name(), filepath.Join(revision, e.Name())); err != nil {
 			t.Fatal(err)
 		}
-	}
-	out := filepath.Join(t.TempDir(), "base.gguf")
-	if _, err := run(t, "convert", "base", revision, "-o", out); err != nil {
-		t.Error(err)
-	}
-
-	elsewhere := filepath.Join(model, "elsewhere")
-	if err := os.Rename(revision, elsewhere); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := run(t, "convert", "base", elsewhere, "-o", out, "--force"); err == nil || !strings.Contains(err.Error(), "config.json: path escapes") {
-		t.Errorf("error %v", err)
 	}
 }
 

@@ -148,21 +148,51 @@ func (a *architecture) sources(c *config, shards []*shard, typ *lora.DataType) (
 	return append(all, c.ropeTensors()...), nil
 }
 
+// shape is what the figures of the config make of a tensor, rows first. llama.cpp loads no
+// other.
+func (a *architecture) shape(name string, c *config) []int {
+	parts := strings.Split(name, ".")
+	module, kind := parts[len(parts)-2], parts[len(parts)-1]
+	q, kv, up := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.FeedForward
+	if a.layer["mlp.gate_up_proj"] != "" {
+		up *= 2
+	}
+	var shape []int
+	switch module {
+	case "token_embd", "output":
+		shape = []int{c.Vocabulary, c.Hidden}
+	case "attn_q":
+		shape = []int{q, c.Hidden}
+	case "attn_k", "attn_v":
+		shape = []int{kv, c.Hidden}
+	case "attn_qkv":
+		shape = []int{q + 2*kv, c.Hidden}
+	case "attn_output":
+		shape = []int{c.Hidden, q}
+	case "ffn_gate", "ffn_up":
+		shape = []int{up, c.Hidden}
+	case "ffn_down":
+		shape = []int{c.Hidden, c.FeedForward}
+	case "attn_q_norm", "attn_k_norm":
+		shape = []int{c.HeadDim}
+	default: // norms
+		shape = []int{c.Hidden}
+	}
+	if kind == "bias" {
+		shape = shape[:1]
+	}
+	return shape
+}
+
 func (a *architecture) source(c *config, name string, t safetensors.Tensor, typ *lora.DataType) (*source, error) {
 	stored, ok := dataTypes[t.Type]
 	if !ok {
 		return nil, fmt.Errorf("type %s is not converted (F32, F16 and BF16 are)", t.Type)
 	}
-	if len(t.Shape) < 1 || len(t.Shape) > 2 || len(t.Data) == 0 {
-		return nil, fmt.Errorf("shape %v is that of neither a vector nor a matrix", t.Shape)
+	if want := a.shape(name, c); !slices.Equal(t.Shape, want) {
+		return nil, fmt.Errorf("shape %v, but by %s it is %v", t.Shape, configFile, want)
 	}
 	m := lora.Matrix{Name: t.Name, Rows: t.Shape[0], Cols: len(t.Data) / stored.Size() / t.Shape[0], Type: stored, Data: t.Data, Heads: a.heads(name, c)}
-	if m.Heads != 0 && m.Rows%(2*m.Heads) != 0 {
-		return nil, fmt.Errorf("%d rows can't be the halves of %d heads", m.Rows, m.Heads)
-	}
-	if name == embeddings && (len(t.Shape) != 2 || m.Rows != c.Vocabulary) {
-		return nil, fmt.Errorf("shape %v, but vocab_size is %d", t.Shape, c.Vocabulary)
-	}
 	src := &source{name: name, shape: t.Shape, matrix: m, typ: stored, addOne: a.gemma && isNorm(name)}
 	switch {
 	case len(t.Shape) == 1:

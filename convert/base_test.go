@@ -223,6 +223,9 @@ func TestRefusals(t *testing.T) {
 		"other vocabulary":     {edit(object{"vocab_size": 441}), []string{"model.safetensors", "embed_tokens", "441"}},
 		"two layers":           {edit(object{"num_hidden_layers": 2}), []string{"blk.1.", "not all"}},
 		"untied, no lm_head":   {edit(object{"tie_word_embeddings": false}), []string{"output.weight"}},
+		"other heads":          {edit(object{"num_key_value_heads": nil}), []string{"model.safetensors", "k_proj", "shape [8 16]", "[16 16]"}},
+		"other head_dim":       {edit(object{"head_dim": 4}), []string{"model.safetensors", "proj", "config.json"}},
+		"other feed forward":   {edit(object{"intermediate_size": 48}), []string{"model.safetensors", "mlp", "config.json", "48"}},
 
 		"no weights":   {func(_ *testing.T, d fstest.MapFS) { delete(d, "model.safetensors") }, []string{"model.safetensors is missing", "pickles"}},
 		"empty":        {put("model.safetensors", ""), []string{"model.safetensors", "too short"}},
@@ -231,8 +234,13 @@ func TestRefusals(t *testing.T) {
 		"other tensor": {shapes(func(s map[string][]int) { s["model.layers.0.mlp.experts.0.w1.weight"] = []int{4, 4} }), []string{"model.safetensors", "experts", "not known for llama"}},
 		"layer beyond": {shapes(func(s map[string][]int) { s["model.layers.1.mlp.up_proj.weight"] = []int{24, 16} }), []string{"blk.1.", "num_hidden_layers is 1"}},
 		"3 dimensions": {shapes(func(s map[string][]int) { s["model.norm.weight"] = []int{2, 2, 2} }), []string{"model.safetensors", "model.norm.weight", "shape"}},
-		"no norm":      {shapes(func(s map[string][]int) { delete(s, "model.norm.weight") }), []string{"output_norm.weight"}},
-		"odd heads":    {shapes(func(s map[string][]int) { s["model.layers.0.self_attn.q_proj.weight"] = []int{15, 16} }), []string{"q_proj", "15 rows", "2 heads"}},
+		"long bias":    {shapes(func(s map[string][]int) { s["model.layers.0.self_attn.k_proj.bias"] = []int{16} }), []string{"k_proj.bias", "shape [16]", "[8]"}},
+		"other lm_head": {func(t *testing.T, d fstest.MapFS) {
+			edit(object{"tie_word_embeddings": false})(t, d)
+			shapes(func(s map[string][]int) { s["lm_head.weight"] = []int{441, 16} })(t, d)
+		}, []string{"lm_head", "shape [441 16]"}},
+		"no norm":   {shapes(func(s map[string][]int) { delete(s, "model.norm.weight") }), []string{"output_norm.weight"}},
+		"odd heads": {shapes(func(s map[string][]int) { s["model.layers.0.self_attn.q_proj.weight"] = []int{15, 16} }), []string{"model.safetensors", "q_proj", "shape [15 16]", "config.json", "[16 16]"}},
 
 		"index is text":    {index(`oh`), []string{indexFile, "JSON"}},
 		"index is empty":   {index(`{"weight_map": {}}`), []string{indexFile, "no files"}},

@@ -71,6 +71,9 @@ type rope struct {
 	Attention float64   `json:"attention_factor"`
 	BetaFast  float64   `json:"beta_fast"`
 	BetaSlow  float64   `json:"beta_slow"`
+	MScale    float64   `json:"mscale"`
+	MScaleAll float64   `json:"mscale_all_dim"`
+	Truncate  *bool     `json:"truncate"`
 	Partial   float64   `json:"partial_rotary_factor"`
 }
 

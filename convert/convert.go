@@ -22,7 +22,7 @@ import (
 
 // Options say how to convert.
 type Options struct {
-	Name  string // general.name; "" takes that of the file
+	Name  string // general.name, as far as llama.cpp leaves the choice; "" takes that of the file
 	Type  string // of a base's matrices: "f32", "f16", "bf16", or "" as they are stored
 	Force bool   // write over a file that exists
 
@@ -72,7 +72,7 @@ func Base(ctx context.Context, dir fs.FS, path string, o Options) (*Summary, err
 	if err != nil {
 		return nil, err
 	}
-	meta["general.name"] = o.name(path)
+	meta["general.name"] = v.name(o.name(path))
 	meta["general.file_type"] = sources.fileType()
 	meta[a.name+".vocab_size"] = uint32(len(v.tokens))
 	v.describe(meta)
@@ -85,7 +85,7 @@ func Base(ctx context.Context, dir fs.FS, path string, o Options) (*Summary, err
 	if err != nil {
 		return nil, err
 	}
-	return &Summary{Architecture: a.name, Tensors: len(tensors), Types: matrixTypes(tensors), Bytes: size, Notes: notes}, nil
+	return &Summary{Architecture: a.name, Tensors: len(tensors), Types: matrixTypes(tensors), Bytes: size, Notes: append(notes, v.notes...)}, nil
 }
 
 func (o *Options) name(path string) string {

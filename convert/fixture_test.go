@@ -133,7 +133,7 @@ func start(t *testing.T, path string) *engine.Engine {
 func tokenizers(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*/expected.json")
-	if err != nil || len(files) < 8 {
+	if err != nil || len(files) < 11 {
 		t.Fatalf("%d tokenizers, %v", len(files), err)
 	}
 	var names []string

@@ -44,8 +44,8 @@ func (a *architecture) metadata(c *config) (metadata, []string, error) {
 	if a.rotary && c.rope.Partial != 1 {
 		return nil, nil, fmt.Errorf("partial_rotary_factor is %v, llama.cpp takes 1 for %s", c.rope.Partial, a.name)
 	}
-	if want := a.queryScalar(c); a.window > 0 && c.QueryScalar != 0 && c.QueryScalar != want {
-		return nil, nil, fmt.Errorf("query_pre_attn_scalar is %v, llama.cpp takes %v", c.QueryScalar, want)
+	if is, want := cmp.Or(c.QueryScalar, 256), a.queryScalar(c); a.window > 0 && is != want {
+		return nil, nil, fmt.Errorf("query_pre_attn_scalar is %v, llama.cpp takes %v", is, want)
 	}
 	if err := a.checkSoftcaps(c); err != nil {
 		return nil, nil, err
@@ -135,8 +135,8 @@ func (a *architecture) ropeScaling(c *config, set func(key string, value any)) e
 		set("rope.scaling.type", "linear")
 		set("rope.scaling.factor", float32(r.Factor))
 	case "yarn":
-		if r.Attention != 0 || r.BetaFast != 0 && r.BetaFast != 32 || r.BetaSlow != 0 && r.BetaSlow != 1 {
-			return errors.New("rope_type yarn with an attention_factor, beta_fast or beta_slow of its own is not converted")
+		if r.Attention != 0 || r.MScale != 0 || r.MScaleAll != 0 || cmp.Or(r.BetaFast, 32) != 32 || cmp.Or(r.BetaSlow, 1) != 1 || r.Truncate != nil && !*r.Truncate {
+			return errors.New("rope_type yarn with an attention_factor, mscale, mscale_all_dim, beta_fast, beta_slow or truncate of its own is not converted")
 		}
 		set("rope.scaling.type", "yarn")
 		set("rope.scaling.factor", float32(r.Factor))

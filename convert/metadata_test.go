@@ -14,7 +14,7 @@ func TestMetadata(t *testing.T) {
 	}
 	gemma3 := object{
 		"architectures": []string{"Gemma3ForCausalLM"}, "num_hidden_layers": 7, "head_dim": 16, "hidden_act": nil, "hidden_activation": "gelu_pytorch_tanh",
-		"sliding_window": 32, "rope_theta": 1e6, "rope_local_base_freq": 10000, "sliding_window_pattern": 6,
+		"sliding_window": 32, "rope_theta": 1e6, "rope_local_base_freq": 10000, "sliding_window_pattern": 6, "query_pre_attn_scalar": 16,
 	}
 	phi3 := object{"architectures": []string{"Phi3ForCausalLM"}, "hidden_act": "silu", "original_max_position_embeddings": 32}
 	for name, c := range map[string]struct {
@@ -27,6 +27,7 @@ func TestMetadata(t *testing.T) {
 		"gemma2, softcap":                {architecture: gemma2, key: "gemma2.attn_logit_softcapping", value: float32(50)},
 		"gemma2, no softcap":             {architecture: gemma2, changes: object{"attn_logit_softcapping": nil}, refusal: "attn_logit_softcapping"},
 		"gemma2, other scalar":           {architecture: gemma2, changes: object{"query_pre_attn_scalar": 8}, refusal: "query_pre_attn_scalar is 8, llama.cpp takes 16"},
+		"gemma2, scalar not given":       {architecture: gemma2, changes: object{"query_pre_attn_scalar": nil}, refusal: "query_pre_attn_scalar is 256, llama.cpp takes 16"},
 		"gemma2, of 27B":                 {architecture: gemma2, changes: object{"num_hidden_layers": 46, "query_pre_attn_scalar": 8}, key: "gemma2.block_count", value: uint32(46)},
 		"gemma2, other windows":          {architecture: gemma2, changes: object{"layer_types": []string{"full_attention"}}, refusal: "layer 0"},
 		"gemma3":                         {architecture: gemma3, key: "gemma3.rope.freq_base", value: float32(1e6)},
@@ -43,6 +44,8 @@ func TestMetadata(t *testing.T) {
 		"qwen3, its default":             {architecture: object{"architectures": []string{"Qwen3ForCausalLM"}}, key: "qwen3.attention.key_length", value: uint32(128)},
 		"qwen3, yarn":                    {architecture: object{"architectures": []string{"Qwen3ForCausalLM"}, "rope_scaling": object{"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}, key: "qwen3.rope.scaling.original_context_length", value: uint32(16)},
 		"qwen3, yarn of its own":         {architecture: object{"architectures": []string{"Qwen3ForCausalLM"}, "rope_scaling": object{"rope_type": "yarn", "factor": 4.0, "beta_fast": 8}}, refusal: "beta_fast"},
+		"qwen3, yarn of DeepSeek":        {architecture: object{"architectures": []string{"Qwen3ForCausalLM"}, "rope_scaling": object{"rope_type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 1.0}}, refusal: "mscale"},
+		"qwen3, yarn not truncated":      {architecture: object{"architectures": []string{"Qwen3ForCausalLM"}, "rope_scaling": object{"rope_type": "yarn", "factor": 4.0, "truncate": false}}, refusal: "truncate"},
 		"phi3, part of a head":           {architecture: phi3, changes: object{"partial_rotary_factor": 0.5}, key: "phi3.rope.dimension_count", value: uint32(4)},
 		"llama, part of a head":          {changes: object{"partial_rotary_factor": 0.5}, refusal: "partial_rotary_factor"},
 		"phi3, long":                     {architecture: phi3, changes: object{"rope_scaling": object{"type": "longrope", "long_factor": []int{1, 2, 3, 4}, "short_factor": []int{1, 1, 1, 1}}}, note: "over 32 tokens", key: "phi3.rope.scaling.attn_factor", value: float32(1.0954452)},
@@ -110,6 +113,46 @@ func TestSpecialTokens(t *testing.T) {
 				t.Errorf("%s is %v, want %v", c.key, got, c.want)
 			}
 		})
+	}
+}
+
+// llama.cpp goes by the base's name in whether white space behind added tokens is dropped.
+func TestNames(t *testing.T) {
+	for name, c := range map[string]struct {
+		tokenizer, name string
+		want            string
+	}{
+		"as wanted":                    {"gpt2", "parrot", "parrot"},
+		"stripped":                     {"strip", "parrot", "Phi-3 parrot"},
+		"stripped, named so":           {"strip", "my-PHI3-parrot", "my-PHI3-parrot"},
+		"named so, but it is not":      {"gpt2", "Phi-3-parrot", "Phi 3-parrot"},
+		"named so twice, but it isn't": {"llama3", "phi3 phi-3", "Phi 3 Phi 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, err := readVocabulary(tinyBase(t, c.tokenizer), &config{Vocabulary: 440})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := v.name(c.name); got != c.want || len(v.notes) > 0 {
+				t.Errorf("%q, want %q; notes %q", got, c.want, v.notes)
+			}
+		})
+	}
+	load(t, tinyBase(t, "gpt2"), Options{Name: "Phi-3-parrot"}) // by that name, llama.cpp would look for tokens that it lacks
+
+	dir := tinyBase(t, "llama3")
+	var content tokenizer
+	if err := json.Unmarshal(dir[tokenizerFile].Data, &content); err != nil {
+		t.Fatal(err)
+	}
+	content.Added[0].LStrip = true
+	set(t, dir, tokenizerFile, object{"added_tokens": content.Added})
+	v, err := readVocabulary(dir, &config{Vocabulary: 440})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.name("parrot"); got != "parrot" || len(v.notes) != 1 || !strings.Contains(v.notes[0], content.Added[0].Content) {
+		t.Errorf("%q, notes %q", got, v.notes)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,9 @@ type vocabulary struct {
 	special        map[string]uint32 // by llama.cpp's word for them
 	addBOS, addEOS bool
 	spacePrefix    bool // before a text
+	strips         bool // white space behind added tokens, as llama.cpp knows it of Phi-3
 	template       string
+	notes          []string // what a user should know
 }
 
 // Files of a tokenizer, and how large they may be.
@@ -71,6 +74,7 @@ func readVocabulary(dir fs.FS, c *config) (*vocabulary, error) {
 		return nil, err
 	}
 	v.add(added)
+	v.setStrips(added)
 	if err := v.fill(); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -148,6 +152,8 @@ type addedToken struct {
 	ID      int    `json:"id"`
 	Content string `json:"content"`
 	Special bool   `json:"special"`
+	LStrip  bool   `json:"lstrip"`
+	RStrip  bool   `json:"rstrip"`
 }
 
 // addedTokens are those of the first file that names some.
@@ -193,6 +199,44 @@ func (v *vocabulary) add(added []addedToken) {
 			}
 		}
 	}
+}
+
+// Phi-3's tokenizer drops white space behind all added tokens but these. llama.cpp does so if
+// the base's name has the model's, whatever base it is, and loads none without these and </s>.
+var (
+	keepSpace = []string{"<unk>", "<s>", "<|endoftext|>"}
+	phi3Name  = regexp.MustCompile(`(?i)phi-?3`)
+)
+
+func (v *vocabulary) setStrips(added []addedToken) {
+	strip, asPhi3 := "", true
+	for _, t := range slices.Concat(keepSpace, []string{"</s>"}) {
+		asPhi3 = asPhi3 && slices.Contains(v.tokens, t)
+	}
+	for _, t := range added {
+		if t.LStrip || t.RStrip {
+			strip = t.Content
+		}
+		asPhi3 = asPhi3 && !t.LStrip && t.RStrip != slices.Contains(keepSpace, t.Content)
+	}
+	switch {
+	case strip == "":
+	case asPhi3:
+		v.strips = true
+	default:
+		v.notes = append(v.notes, fmt.Sprintf("transformers drops white space beside some added tokens (%.40q is one), llama.cpp keeps it: texts that have some there get other tokens", strip))
+	}
+}
+
+// name changes the base's name as far as llama.cpp goes by it.
+func (v *vocabulary) name(name string) string {
+	switch named := phi3Name.MatchString(name); {
+	case v.strips && !named:
+		return "Phi-3 " + name
+	case !v.strips && named:
+		return phi3Name.ReplaceAllString(name, "Phi 3")
+	}
+	return name
 }
 
 const spaceMark = "▁" // sentencepiece's space

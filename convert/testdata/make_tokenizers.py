@@ -27,7 +27,12 @@ CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|" + REST
 LLAMA3 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + REST
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+FIRST, SLASHES = r"[^\r\n\p{L}\p{N}]?", r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN = f"{FIRST}{UPPER}*{LOWER}+|{FIRST}{UPPER}+{LOWER}*|" + r"\p{N}|" + SLASHES
+GPT4O = f"{FIRST}{UPPER}*{LOWER}+{CONTRACTIONS}?|{FIRST}{UPPER}+{LOWER}*{CONTRACTIONS}?|" + r"\p{N}{1,3}|" + SLASHES
 SPECIAL = ["<bos>", "<eos>", "<turn>", "<end>"]
+KEEP = ["<s>", "<unk>", "<|endoftext|>"]  # white space behind, of Phi-3's
 
 
 def save(name: str, settings: dict, encode, files: dict[str, str | bytes], texts: list[str] = TEXTS) -> None:
@@ -41,15 +46,17 @@ def save(name: str, settings: dict, encode, files: dict[str, str | bytes], texts
     (folder / "expected.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
-def of_bytes(name: str, split, ignore_merges: bool, bos: bool) -> None:
+def of_bytes(name: str, split, ignore_merges: bool, bos: bool, *texts: str, strip: bool = False) -> None:
+    """texts are learned too: those that tell the kind from others. strip: of white space behind added tokens, as Phi-3's have it."""
+    special = [AddedToken(s, rstrip=strip and s not in KEEP, special=True) for s in [*SPECIAL, *(["</s>", *KEEP] if strip else [])]]
     t = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     t.pre_tokenizer = split
     t.decoder = decoders.ByteLevel()
-    t.train_from_iterator([CORPUS], trainers.BpeTrainer(vocab_size=380, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    t.add_tokens([AddedToken("<tag>", normalized=False)])
+    t.train_from_iterator([CORPUS, *(9 * text for text in texts)], trainers.BpeTrainer(vocab_size=380, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    t.add_tokens([AddedToken("<tag>", rstrip=strip, normalized=False)])
     if bos:
         t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing("<bos> $A", "<bos> $A $B", [("<bos>", t.token_to_id("<bos>"))])])
-    save(name, {"bos_token": "<bos>", "eos_token": {"content": "<eos>", "lstrip": False}}, lambda text: t.encode(text).ids, {"tokenizer.json": t.to_str()})
+    save(name, {"bos_token": "<bos>", "eos_token": {"content": "<eos>", "lstrip": False}}, lambda text: t.encode(text).ids, {"tokenizer.json": t.to_str()}, [*TEXTS, *texts])
 
 
 def split(pattern: str):
@@ -100,6 +107,9 @@ if __name__ == "__main__":
     of_bytes("digits", pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]), False, False)
     of_bytes("qwen2", split(QWEN2), False, False)
     of_bytes("llama3", split(LLAMA3), True, True)
+    of_bytes("tekken", split(TEKKEN), True, True, "'sure;\n// 'sure;\n//")
+    of_bytes("gpt-4o", split(GPT4O), False, False)
+    of_bytes("strip", pre_tokenizers.ByteLevel(add_prefix_space=False), False, False, "<turn>\n The sky<end>  <tag> is <s> <turn>\n", strip=True)
     of_sentencepiece("sentencepiece", True, False)
     of_sentencepiece("sentencepiece-no-prefix", False, False)
     of_sentencepiece("pieces", True, True)

@@ -41,7 +41,8 @@ var refusedOptions = map[string]string{
 }
 
 // Initializations that take a part out of the base's weights: peft does so again
-// when it loads the adapter, so that A and B don't fit the base as it is.
+// when it loads the adapter, so that A and B don't fit the base as it is. LoRA-GA takes
+// one out too, but peft then loads the adapter as any other.
 var initChangesBase = regexp.MustCompile(`(?i)^(pissa|olora|corda|loftq)`)
 
 func parseConfig(data []byte) (*config, error) {
@@ -55,8 +56,8 @@ func parseConfig(data []byte) (*config, error) {
 	}
 	for _, option := range slices.Sorted(maps.Keys(refusedOptions)) {
 		switch strings.TrimSpace(string(all[option])) {
-		case "", "null", "false", "[]", "{}":
-		default:
+		case "", "null", "false", "[]":
+		default: // to peft, {} is a variant with its defaults
 			return nil, fmt.Errorf("%s: %s", option, refusedOptions[option])
 		}
 	}

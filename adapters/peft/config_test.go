@@ -2,6 +2,7 @@ package peft
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -63,6 +64,26 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
+// What concerns training only, or which modules were trained, changes nothing: peft
+// computes the same with these options as without.
+func TestOptionsOfTraining(t *testing.T) {
+	weights := pair(q)
+	want := read(t, folder(t, plain, weights...))
+	for _, options := range []string{
+		`"fan_in_fan_out": true`, `"lora_dropout": 0.5`, `"inference_mode": false`, `"task_type": "CAUSAL_LM"`, `"megatron_config": {}`, `"ensure_weight_tying": true`,
+		`"target_modules": ["k_proj"]`, `"target_modules": ".*q_proj"`, `"target_modules": "all-linear"`, `"target_modules": null`, `"exclude_modules": ["q_proj"]`,
+		`"layers_to_transform": 1`, `"layers_to_transform": [1, 2], "layers_pattern": "layers"`, `"layers_pattern": ["h"]`,
+		`"init_lora_weights": true`, `"init_lora_weights": false`, `"init_lora_weights": "gaussian"`, `"init_lora_weights": "eva", "eva_config": {"rho": 2}`,
+		`"init_lora_weights": "orthogonal"`, `"init_lora_weights": "mica"`, `"init_lora_weights": "lora_ga", "lora_ga_config": {"scale": "stable"}`,
+		`"velora_config": {"num_groups": 4}`, `"monteclora_config": {"num_samples": 4}`, `"use_qalora": false, "qalora_group_size": 16`, `"modules_to_save": []`,
+	} {
+		got := read(t, folder(t, strings.TrimSuffix(plain, "}")+", "+options+"}", weights...))
+		if !reflect.DeepEqual(got.Pairs, want.Pairs) {
+			t.Errorf("%s: %+v, want %+v", options, got.Pairs, want.Pairs)
+		}
+	}
+}
+
 func TestConfigRefusals(t *testing.T) {
 	tests := []struct{ options, want string }{
 		{`"r": 0`, "r is 0"},
@@ -92,6 +113,9 @@ func TestConfigRefusals(t *testing.T) {
 		{`"alora_invocation_tokens": [1e99]`, "not the JSON expected"},
 		{`"arrow_config": {"top_k": 3}`, "arrow_config: Arrow"},
 		{`"kasa_config": {"beta": 0.1}`, "kasa_config: KaSA"},
+		{`"kasa_config": {}`, "kasa_config: KaSA"},
+		{`"use_bdlora": {}`, "use_bdlora: block-diagonal"},
+		{`"arrow_config": {}`, "arrow_config: Arrow"},
 		{`"init_lora_weights": "pissa"`, `init_lora_weights "pissa" is not served`},
 		{`"init_lora_weights": "pissa_niter_16"`, `init_lora_weights "pissa_niter_16" is not served`},
 		{`"init_lora_weights": "OLoRA"`, `init_lora_weights "OLoRA" is not served`},

@@ -14,7 +14,7 @@ const (
 )
 
 // inShards is an adapter of two pairs, whose first lies in both shards.
-func inShards(t *testing.T) fstest.MapFS {
+func inShards(t testing.TB) fstest.MapFS {
 	t.Helper()
 	up := pair(layer + "mlp.up_proj")
 	index := fmt.Sprintf(`{"metadata": {"total_size": 1}, "weight_map": {%q: %q, %q: %q, %q: %q, %q: %q}}`,

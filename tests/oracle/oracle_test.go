@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"math"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,17 @@ func serve(t *testing.T, f figures) *testserver.Server {
 	if f.Texts != nil {
 		return testserver.Demo(t, engine.Params{})
 	}
-	dir := filepath.Join("testdata", f.Model)
+	targets := engine.DefaultTargets
+	if _, ok := f.Logprobs["lm-head"]; ok {
+		targets = append(slices.Clone(targets), "output")
+	}
+	return serveTiny(t, f.Model, f.Model, targets)
+}
+
+// serveTiny serves a model under testdata with the adapters of one of the same shape.
+func serveTiny(t *testing.T, model, adaptersOf string, targets []string) *testserver.Server {
+	t.Helper()
+	dir := filepath.Join("testdata", model)
 	base := filepath.Join(dir, "base.gguf")
 	if _, err := os.Stat(base); errors.Is(err, fs.ErrNotExist) {
 		base = filepath.Join(t.TempDir(), "base.gguf")
@@ -75,11 +86,8 @@ func serve(t *testing.T, f figures) *testserver.Server {
 			t.Fatal(err)
 		}
 	}
-	params := engine.Params{Path: base, Rank: 24, Targets: engine.DefaultTargets}
-	if _, ok := f.Logprobs["lm-head"]; ok {
-		params.Targets = append(slices.Clone(params.Targets), "output")
-	}
-	return testserver.Start(t, f.Model, params, os.DirFS(filepath.Join(dir, "adapters")))
+	params := engine.Params{Path: base, Rank: 24, Targets: targets}
+	return testserver.Start(t, model, params, os.DirFS(filepath.Join("testdata", adaptersOf, "adapters")))
 }
 
 func TestLogprobs(t *testing.T) {
@@ -97,18 +105,67 @@ func TestLogprobs(t *testing.T) {
 				}
 				compare(t, s, f, adapter, request, want, tolerance)
 			}
-			if f.Together == nil {
-				return
+			if f.Together != nil {
+				compare(t, s, f, "together", scaled(f.Model, f.Together.Scales), f.Together.Logprobs, tolerance)
 			}
-			var list []testserver.JSON
-			for name, scale := range f.Together.Scales {
-				list = append(list, testserver.JSON{"name": name, "scale": scale})
+		})
+	}
+}
+
+// scaled asks for adapters beside a base.
+func scaled(base string, scales map[string]float64) testserver.JSON {
+	list := []testserver.JSON{}
+	for name, scale := range scales {
+		list = append(list, testserver.JSON{"name": name, "scale": scale})
+	}
+	return testserver.JSON{"model": base, "lora": list}
+}
+
+// At scale 0 an adapter, and all of them together, give what the base gives, to the bit;
+// also after they were applied, so that they are in their slots.
+func TestScaleZero(t *testing.T) {
+	for _, f := range load(t) {
+		t.Run(f.Model, func(t *testing.T) {
+			s := serve(t, f)
+			all := map[string]float64{}
+			requests := map[string]testserver.JSON{}
+			for adapter := range f.Logprobs {
+				if adapter != "" {
+					all[adapter] = 0
+					requests[adapter] = scaled(f.Model, map[string]float64{adapter: 0})
+				}
 			}
-			compare(t, s, f, "together", testserver.JSON{"model": f.Model, "lora": list}, f.Together.Logprobs, tolerance)
-			for i := range list {
-				list[i]["scale"] = 0
+			requests["all together"] = scaled(f.Model, all)
+			for i, prompt := range f.Prompts {
+				base := score(t, s, testserver.JSON{"model": f.Model}, prompt)
+				for name, request := range requests {
+					if _, ok := f.Logprobs[name]; ok {
+						score(t, s, testserver.JSON{"model": f.Model + ":" + name}, prompt)
+					}
+					if got := score(t, s, request, prompt); !slices.Equal(got, base) {
+						t.Errorf("%s: prompt %d: %v, the base gives %v", name, i, got, base)
+					}
+				}
 			}
-			compare(t, s, f, "", testserver.JSON{"model": f.Model, "lora": list}, f.Logprobs[""], tolerance)
+		})
+	}
+}
+
+// An adapter of lm_head is refused by name where the output can't be changed: it is the
+// matrix of embeddings, or not among the targets. Others are served.
+func TestHeadRefused(t *testing.T) {
+	for _, tt := range []struct{ name, base string }{
+		{"tied embeddings", "llama3-rope"},
+		{"not a target", "gqa-untied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := serveTiny(t, tt.base, "gqa-untied", engine.DefaultTargets)
+			status, c := s.Do(testserver.JSON{"model": tt.base + ":lm-head", "prompt": []int{5}, "max_tokens": 1})
+			const want = `tensor "base_model.model.lm_head.lora_A.weight": the base has no weight output.weight that adapters can change`
+			if status != http.StatusBadRequest || c.Error == nil || !strings.Contains(c.Error.Message, want) {
+				t.Errorf("status %d, %+v", status, c.Error)
+			}
+			s.Complete(testserver.JSON{"model": tt.base + ":layer1", "prompt": []int{5}, "max_tokens": 1})
 		})
 	}
 }

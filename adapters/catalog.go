@@ -332,7 +332,7 @@ func (c *Catalog) register(e Entry, s source) error {
 	it := c.served[e.Name]
 	if it == nil || it.place != s.place {
 		it = c.items[FromFolder][e.Name]
-		if it == nil || it.place != s.place {
+		if it == nil || it.place != s.place || c.items[FromConfig][e.Name] != nil {
 			it = newItem(e.Name, FromRuntime, e.Path, s.place)
 			c.items[FromRuntime][e.Name] = it
 		} else {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"lorikeet/adapters/lora"
 )
 
 // Errors of the management of adapters, beside those of Acquire.
@@ -182,13 +184,22 @@ func (m *Manager) Pin(ctx context.Context, name string, pinned bool) error {
 	if err := m.holdPinned(ctx, name); err != nil {
 		return err
 	}
-	return m.catalog.pin(name, true)
+	err := m.catalog.pin(name, true)
+	if errors.Is(err, ErrUnknown) { // unloaded meanwhile
+		m.unpin(name)
+	}
+	return err
 }
 
 // mayPin tells whether a slot is left for the others if a name is pinned.
 func (m *Manager) mayPin(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.roomFor(name)
+}
+
+// roomFor is mayPin for who holds mu.
+func (m *Manager) roomFor(name string) bool {
 	_, already := m.pins[name]
 	return already || len(m.pins)+2 < m.info.Pool.Slots // slot 0 is the base
 }
@@ -201,15 +212,19 @@ func (m *Manager) holdPinned(ctx context.Context, name string) error {
 		return err
 	}
 	defer l.Release()
-	if !m.mayPin(name) {
+	m.mu.Lock()
+	if !m.roomFor(name) {
+		m.mu.Unlock()
 		return ErrPinned
 	}
-	m.unpin(name)
-	m.mu.Lock()
+	old := m.pins[name]
 	m.pins[name] = l.Key
-	m.mu.Unlock()
 	m.slots.pin(l.Key, true)
 	m.images.pin(l.Key, true)
+	m.mu.Unlock()
+	if old != l.Key {
+		m.letGo(old)
+	}
 	return nil
 }
 
@@ -217,12 +232,20 @@ func (m *Manager) unpin(name string) {
 	m.mu.Lock()
 	key := m.pins[name]
 	delete(m.pins, name)
-	shared := false
-	for _, other := range m.pins {
-		shared = shared || other == key
-	}
 	m.mu.Unlock()
-	if key != "" && !shared {
+	m.letGo(key)
+}
+
+// letGo unpins what a key names, unless another name pins it.
+func (m *Manager) letGo(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, other := range m.pins {
+		if other == key {
+			return
+		}
+	}
+	if key != "" {
 		m.slots.pin(key, false)
 		m.images.pin(key, false)
 	}
@@ -245,6 +268,10 @@ func (m *Manager) keepPinned(name string) {
 		err := m.holdPinned(m.ctx, name)
 		if errors.Is(err, ErrLoadTimeout) {
 			continue
+		}
+		var unusable *lora.Error
+		if errors.As(err, &unusable) || !m.catalog.isPinnedName(name) {
+			m.unpin(name) // nobody can ask for what was pinned
 		}
 		if err != nil && m.ctx.Err() == nil {
 			slog.Warn("adapter not pinned", "adapter", name, "err", err)

@@ -48,6 +48,10 @@ var (
 // files change.
 const failureMemory = 2 * time.Second
 
+// lookAgain is how long a request waits before it tries again to read files that were not
+// what the catalog says.
+const lookAgain = 100 * time.Millisecond
+
 // Engine is what a manager needs of backend.Engine.
 type Engine interface {
 	Info() backend.ModelInfo
@@ -185,6 +189,7 @@ func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
 		}
 		select {
 		case <-changes:
+		case <-time.After(lookAgain): // what went wrong may have passed without a change
 		case <-deadline:
 			return nil, cmp.Or(err, ErrLoadTimeout)
 		case <-ctx.Done():

@@ -99,6 +99,11 @@ func (s *slots) pin(key string, pinned bool) {
 	defer s.mu.Unlock()
 	if pinned {
 		s.pins[key] = true
+		for i := range s.all { // it is never given away, so nobody must wait for its drain
+			if s.all[i].key == key {
+				s.all[i].draining = false
+			}
+		}
 	} else {
 		delete(s.pins, key)
 	}
@@ -115,7 +120,7 @@ func (s *slots) clear(match func(key string) bool) (idle []<-chan struct{}) {
 		if c.key == "" || !match(c.key) {
 			continue
 		}
-		c.key = ""
+		c.key, c.used = "", 0
 		if c.leases > 0 {
 			done := make(chan struct{})
 			c.idle = append(c.idle, done)

@@ -36,11 +36,7 @@ var bare = Scenario{
 			}
 		}
 		err = inTurns(len(requests), func(round int) error {
-			w, err := rig.wave(ctx, requests[round])
-			if err != nil {
-				return err
-			}
-			n, err := w.steps()
+			_, n, err := rig.together(ctx, requests[round])
 			ours.add(n)
 			return err
 		}, func(round int) error {

@@ -33,14 +33,13 @@ var mixed = Scenario{
 		manySteps, oneSteps := &series{name: "decoding alone: 16 adapters", unit: "steps/s"}, &series{name: "1 adapter", unit: "steps/s"}
 		together := func(adapters int, tokens, steps *series) func(int) error {
 			return func(int) error {
-				w, err := rig.wave(ctx, requests(adapters))
+				w, n, err := rig.together(ctx, requests(adapters))
 				if err != nil {
 					return err
 				}
 				tokens.add(w.rate())
-				n, err := w.steps()
 				steps.add(n)
-				return err
+				return nil
 			}
 		}
 		if err := inTurns(e.pick(7, 2), together(sequences, many, manySteps), together(1, one, oneSteps)); err != nil {

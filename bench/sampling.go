@@ -28,11 +28,7 @@ var sampling = Scenario{
 					r.Sampling.Seed = uint32(i)
 					requests = append(requests, r)
 				}
-				w, err := rig.wave(ctx, requests)
-				if err != nil {
-					return err
-				}
-				n, err := w.steps()
+				_, n, err := rig.together(ctx, requests)
 				into.add(n)
 				return err
 			}

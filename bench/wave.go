@@ -96,6 +96,21 @@ func (r *Rig) wave(ctx context.Context, requests []*backend.Request) (*wave, err
 	return w, errors.Join(errs...)
 }
 
+// together is a wave whose requests generate at the same time, and its steps. On a machine
+// that is busy otherwise, small requests may miss each other: then it is made again.
+func (r *Rig) together(ctx context.Context, requests []*backend.Request) (w *wave, steps float64, err error) {
+	const tries = 10
+	for range tries {
+		if w, err = r.wave(ctx, requests); err != nil {
+			return nil, 0, err
+		}
+		if steps, err = w.steps(); err == nil {
+			return w, steps, nil
+		}
+	}
+	return nil, 0, err
+}
+
 // rate is tokens per second, prompts included in the time.
 func (w *wave) rate() float64 { return float64(w.tokens) / w.end.Sub(w.start).Seconds() }
 

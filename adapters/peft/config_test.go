@@ -84,6 +84,27 @@ func TestOptionsOfTraining(t *testing.T) {
 	}
 }
 
+func TestRank(t *testing.T) {
+	for config, want := range map[string]float64{
+		`{"peft_type": "LORA"}`:          8,
+		`{"peft_type": "LORA", "r": 12}`: 12,
+		`{"peft_type": "LORA", "r": 12, "rank_pattern": {"q_proj": 64, "k_proj": 4}}`: 64,
+		`{"peft_type": "LORA", "r": 12, "rank_pattern": {"k_proj": 4}}`:               12,
+	} {
+		if got, err := Rank(folder(t, config)); err != nil || got != want {
+			t.Errorf("%s: %v, %v, want %v", config, got, err, want)
+		}
+	}
+	for config, want := range map[string]string{
+		`{"peft_type": "LOHA"}`:              `adapter_config.json: peft_type "LOHA" is not served (LORA is)`,
+		strings.Repeat(" ", maxConfigSize+1): "1048577 bytes are over the limit of 1048576",
+	} {
+		if _, err := Rank(folder(t, config)); err == nil || err.Error() != want {
+			t.Errorf("%.40s: %v, want %s", config, err, want)
+		}
+	}
+}
+
 func TestConfigRefusals(t *testing.T) {
 	tests := []struct{ options, want string }{
 		{`"r": 0`, "r is 0"},

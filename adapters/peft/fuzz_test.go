@@ -52,6 +52,7 @@ func FuzzIndex(f *testing.F) {
 	whole := inShards(f)
 	f.Add(whole[indexFile].Data)
 	f.Add(bytes.Replace(whole[indexFile].Data, []byte(shard2), []byte(shard1), 1))
+	f.Add(bytes.Replace(whole[indexFile].Data, []byte(`"weight_map": {`), []byte(`"weight_map": {"x": "`+shard2+`",`), 1))
 	f.Add([]byte(`{"weight_map": {"x": "../adapter_model-1-of-1.safetensors", "y": 1}}`))
 	f.Add([]byte(`{"WEIGHT_MAP": {"x": "adapter_model-00001-of-00002.safetensors", "x": null}, "weight_map": []}`))
 	f.Fuzz(func(t *testing.T, index []byte) {

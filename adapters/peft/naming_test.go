@@ -34,7 +34,7 @@ func TestNaming(t *testing.T) {
 		for _, module := range []string{
 			"model.embed_tokens", "model.norm", "model.layers.0.input_layernorm", "model.layers.0.self_attn.q_norm", "model.layers.x.mlp.down_proj",
 			"model.layers.0.mlp.experts.3.down_proj", "model.layers.00.mlp.down_proj", "model.layers.10000.mlp.down_proj", "vision_tower.layers.0.mlp.down_proj",
-			"model.model.layers.0.mlp.down_proj", "layers.0.mlp", "", "model.", "score",
+			"model.model.layers.0.mlp.down_proj", "model.0.mlp.down_proj", "layers.0.mlp", "", "model.", "score",
 		} {
 			if got, err := architectures[architecture].weight(module); err == nil {
 				t.Errorf("%s: %q is taken for %s", architecture, module, got)

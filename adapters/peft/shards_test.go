@@ -1,11 +1,14 @@
 package peft
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"reflect"
 	"testing"
 	"testing/fstest"
+
+	"lorikeet/adapters/lora"
 )
 
 const (
@@ -67,6 +70,10 @@ func TestShardRefusals(t *testing.T) {
 		{"a path out", index(`{"weight_map": {"x": "../adapter_model-00001-of-00002.safetensors"}}`), indexFile + ": names no files such as adapter_model-00001-of-00002.safetensors"},
 		{"an absolute path", index(`{"weight_map": {"x": "/etc/passwd"}}`), indexFile + ": names no files such as adapter_model-00001-of-00002.safetensors"},
 		{"a tensor that is nowhere", index(fmt.Sprintf(`{"weight_map": {"x": %q}}`, shard1)), fmt.Sprintf("%s: tensor %q is in %s, but not by the index", indexFile, q+".lora_A.weight", shard1)},
+		{"a tensor too many", func(m fstest.MapFS) {
+			m[indexFile] = &fstest.MapFile{Data: bytes.Replace(m[indexFile].Data, []byte(`"weight_map": {`), fmt.Appendf(nil, `"weight_map": {"x": %q, `, shard2), 1)}
+		}, fmt.Sprintf("%s: tensor %q is not in %q", indexFile, "x", shard2)},
+		{"a tensor in two shards", func(m fstest.MapFS) { m[shard2] = &fstest.MapFile{Data: safetensorsFile(t, pair(q)...)} }, fmt.Sprintf("%s: tensor %q is in %s, but not by the index", indexFile, q+".lora_A.weight", shard2)},
 		{"a broken shard", func(m fstest.MapFS) { m[shard1] = &fstest.MapFile{Data: []byte("short")} }, shard1 + ": 5 bytes are too short for a safetensors header"},
 		{"a half", func(m fstest.MapFS) {
 			m[indexFile] = &fstest.MapFile{Data: fmt.Appendf(nil, `{"weight_map": {%q: %q}}`, q+".lora_A.weight", shard1)}
@@ -78,5 +85,18 @@ func TestShardRefusals(t *testing.T) {
 		if _, err := Read(fsys, llama, ""); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 		}
+	}
+}
+
+// The limit is that of all shards together: each of these is below it.
+func TestShardsOverTheLimit(t *testing.T) {
+	fsys := inShards(t)
+	large := make([]byte, lora.MaxFileSize(llama)/2+1)
+	for _, name := range []string{shard1, shard2} {
+		fsys[name] = &fstest.MapFile{Data: large}
+	}
+	want := fmt.Sprintf("%s: %d bytes are over the limit of %d", shard2, len(large), lora.MaxFileSize(llama)-int64(len(large)))
+	if _, err := Read(fsys, llama, ""); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -72,9 +72,29 @@ type ModelInfo struct {
 	Layers       int
 	Heads        int
 	KVHeads      int
-	ChatTemplate string
+	ChatTemplate string // Jinja; "" is none
+	BOS, EOS     Token  // NoToken is none
+	Infill       Infill
+	Embedding    int     // numbers of an embedding
+	Pooling      Pooling // how an embedding is made of those of its tokens
 	Pool         Pool
 }
+
+// NoToken stands for a special token that a vocabulary does not have.
+const NoToken Token = -1
+
+// Infill are the tokens around what a model is to fill a gap between, each NoToken if
+// the vocabulary does not have it.
+type Infill struct{ Prefix, Suffix, Middle Token }
+
+// Pooling makes one embedding of those of a prompt's tokens.
+type Pooling int
+
+// Poolings.
+const (
+	PoolLast Pooling = iota // that of the last token
+	PoolMean                // their mean
+)
 
 // DataType is the element type of the adapter pool.
 type DataType int
@@ -150,9 +170,13 @@ type Request struct {
 	MaxTokens int // tokens to generate at most; 0 only scores the prompt
 	Sampling  Sampling
 
+	// Embed asks for an embedding of the prompt instead of an answer; MaxTokens is 0.
+	Embed bool
+
 	Stop        []string // generation ends before the first of these; not in the text
 	StopTokens  []Token  // generation ends with any of these; not in the text
 	IncludeStop bool     // what stopped the generation is in the text
+	SpecialText bool     // special tokens are in the text, by their names
 
 	// Logprobs is the number of most likely tokens to report beside each
 	// generated token; 0 reports the generated one only, -1 nothing.
@@ -179,10 +203,15 @@ type Sampling struct {
 	FrequencyPenalty  float32 // the same, times their number
 	LogitBias         []TokenBias
 
-	MinTokens int     // the answer does not end before it has as many
-	IgnoreEOS bool    // no end-of-generation token is chosen
-	Allowed   []Token // no other token is chosen; nil allows all
-	Grammar   string  // GBNF whose rule "root" the answer follows; "" is none
+	MinTokens int       // the answer does not end before it has as many
+	IgnoreEOS bool      // no end-of-generation token is chosen
+	Allowed   []Token   // no other token is chosen; nil allows all
+	BadWords  [][]Token // none of these sequences is completed
+	Grammar   string    // GBNF whose rule "root" the answer follows; "" is none
+	// GrammarAfter are strings of which the first that the answer's text contains
+	// begins what follows Grammar, itself included; special tokens count by their
+	// names. Until then the answer is free. nil: Grammar holds from the beginning.
+	GrammarAfter []string
 }
 
 // TokenBias is added to the logit of a token.
@@ -202,6 +231,8 @@ type Event struct {
 
 	Generated int // tokens generated so far, those without text included
 	Cached    int // tokens of the prompt that came from the KV cache
+
+	Embedding []float32 // as the model gives it, of any length; in the last event if Request.Embed
 }
 
 // TokenInfo is a token with the log-probability that the raw distribution, before

@@ -22,6 +22,24 @@ func (s *Server) bodyDeadline(next http.Handler) http.Handler {
 	})
 }
 
+// accept reads and decodes a request that is new work. If it is refused, ok is false and
+// the client has its answer.
+func accept[T any](s *Server, w http.ResponseWriter, r *http.Request, decode func(body []byte) (*T, *api.Error)) (req *T, ok bool) {
+	if s.draining.Load() {
+		writeError(w, r, errDraining())
+		return nil, false
+	}
+	body, err := s.readBody(w, r)
+	if err == nil {
+		req, err = decode(body)
+	}
+	if err != nil {
+		writeError(w, r, err)
+		return nil, false
+	}
+	return req, true
+}
+
 // readBody reads a JSON body within the size and time that clients are given.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.Error) {
 	if ct := r.Header.Get("Content-Type"); ct != "" && !isJSON(ct) {

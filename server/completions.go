@@ -15,21 +15,11 @@ const adapterHeader = "X-Lorikeet-Adapter"
 
 // completions answers POST /v1/completions.
 func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
-	if s.draining.Load() {
-		writeError(w, r, errDraining())
+	req, ok := accept(s, w, r, api.DecodeCompletion)
+	if !ok {
 		return
 	}
-	body, apiErr := s.readBody(w, r)
-	if apiErr != nil {
-		writeError(w, r, apiErr)
-		return
-	}
-	req, apiErr := api.DecodeCompletion(body)
-	if apiErr != nil {
-		writeError(w, r, apiErr)
-		return
-	}
-	t, apiErr := s.resolve(r.Context(), req.Model, req.LoRA)
+	t, apiErr := s.resolve(w, r, req.Model, req.LoRA)
 	if apiErr != nil {
 		writeError(w, r, apiErr)
 		return

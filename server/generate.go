@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -18,7 +19,7 @@ type target struct {
 }
 
 // resolve finds the model and takes a lease on its adapters.
-func (s *Server) resolve(ctx context.Context, model string, loras []api.LoRA) (*target, *api.Error) {
+func (s *Server) resolve(w http.ResponseWriter, r *http.Request, model string, loras []api.LoRA) (*target, *api.Error) {
 	base, adapter, ok := s.opts.Registry.Resolve(model)
 	if !ok {
 		return nil, api.ModelNotFound(model)
@@ -29,7 +30,7 @@ func (s *Server) resolve(ctx context.Context, model string, loras []api.LoRA) (*
 	}
 	t := &target{base: base}
 	if len(refs) > 0 {
-		lease, err := base.Adapters.Acquire(ctx, refs)
+		lease, err := base.Adapters.Acquire(r.Context(), refs)
 		if err != nil {
 			return nil, apiError(err, model)
 		}

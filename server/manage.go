@@ -24,18 +24,8 @@ func (s *Server) manage(r chi.Router, prefix string) {
 
 // loadAdapter answers POST /v1/load_lora_adapter, as vLLM does.
 func (s *Server) loadAdapter(w http.ResponseWriter, r *http.Request) {
-	if s.draining.Load() {
-		writeError(w, r, errDraining())
-		return
-	}
-	body, apiErr := s.readBody(w, r)
-	if apiErr != nil {
-		writeError(w, r, apiErr)
-		return
-	}
-	req, apiErr := api.DecodeLoadAdapter(body)
-	if apiErr != nil {
-		writeError(w, r, apiErr)
+	req, ok := accept(s, w, r, api.DecodeLoadAdapter)
+	if !ok {
 		return
 	}
 	base, name, apiErr := s.place(req.Name, req.Base)

@@ -17,9 +17,10 @@ import (
 	"lorikeet/adapters/lora"
 )
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+var validName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9._-])?$`)
 
-// ValidName tells whether a base or an adapter may be called so.
+// ValidName tells whether a base or an adapter may be called so. The last character is no
+// slash: in a path, a slash at the end means nothing.
 func ValidName(name string) bool { return validName.MatchString(name) && !strings.Contains(name, "..") }
 
 // Entry is an adapter that was configured, or registered at run time.
@@ -65,6 +66,8 @@ type Catalog struct {
 	ids      map[string]int              // by name; they stay for good
 	byID     []string
 	hidden   map[string]bool // unloaded although found or configured
+	absent   []Entry         // registered before, but their folder was not given at this start
+	saves    uint64          // counts what was to be saved
 	pins     map[string]bool // what differs from the configuration
 	changed  chan struct{}   // closed at the next change
 	onChange func(name string)
@@ -133,6 +136,7 @@ func (c *Catalog) configure() error {
 		p, err := resolve(c.roots(), e.Path)
 		if err != nil || !ValidName(e.Name) {
 			slog.Warn("adapters: what was registered before can't be served", "adapter", e.Name, "path", e.Path, "err", cmp.Or(err, ErrName))
+			c.absent = append(c.absent, e)
 			continue
 		}
 		c.items[FromRuntime][e.Name] = newItem(e.Name, FromRuntime, e.Path, p)
@@ -200,6 +204,8 @@ type source struct {
 	stamp files.Stamp
 }
 
+func (s source) equal(t source) bool { return s.place == t.place && s.stamp.Equal(t.stamp) }
+
 // patience is for how long files that do not change are taken for a copy under way.
 const patience = time.Minute
 
@@ -224,12 +230,31 @@ func (c *Catalog) find(name string) (source, error) {
 		return source{}, ErrUnknown
 	case !it.ready && it.lost():
 		return source{}, &lora.Error{File: path.Base(it.place.path), Reason: "is missing"}
-	case !it.ready && time.Since(it.seen.Changed) > patience:
-		return source{}, &lora.Error{File: path.Base(it.place.path), Reason: it.reason}
 	case !it.ready:
-		return source{}, &IncompleteError{name, it.reason}
+		return source{}, it.incomplete()
 	}
 	return source{it.place, it.stamp}, nil
+}
+
+// incomplete is why what was seen last can't be served. The catalog's mutex is held.
+func (it *item) incomplete() error {
+	if time.Since(it.seen.Changed) > patience || time.Since(it.since) > patience {
+		return &lora.Error{File: path.Base(it.place.path), Reason: it.reason}
+	}
+	return &IncompleteError{it.name, it.reason}
+}
+
+// unreadable is why the version that is served of a name can't be read: other files, that
+// are not complete, lie in its place. It is nil if there are none, or they may only need
+// time.
+func (c *Catalog) unreadable(name string) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	it := c.served[name]
+	if it == nil || !it.ready || it.reason == "" || it.reason == settling || it.seen.Equal(it.stamp) {
+		return nil
+	}
+	return it.incomplete()
 }
 
 // places returns where the adapters' files are, also of those that are not complete.
@@ -314,21 +339,38 @@ func (c *Catalog) isPinned(it *item) bool {
 	return it.pinned
 }
 
-// save remembers what differs from sources. The caller holds mu.
-func (c *Catalog) save() error {
-	var b saved
+// snapshot is what differs from sources. The caller holds mu, and writes it when it does
+// not any more: that takes as long as the disk does.
+func (c *Catalog) snapshot() saved {
+	c.saves++
+	b := saved{change: c.saves, Registered: slices.Clone(c.absent)}
 	for _, name := range slices.Sorted(maps.Keys(c.items[FromRuntime])) {
-		b.Registered = append(b.Registered, Entry{Name: name, Path: c.items[FromRuntime][name].given})
+		b.Registered = append(b.Registered, Entry{Name: name, Path: c.items[FromRuntime][name].remembered(c.sources.Folder)})
 	}
 	b.Unloaded = slices.Sorted(maps.Keys(c.hidden))
 	b.Pins = maps.Clone(c.pins)
-	return c.sources.State.put(c.sources.Base, b)
+	return b
 }
 
-// register serves the files at a place, as they are, under a name. The name may be
-// served from somewhere else, or unloaded. The error wraps ErrState.
-func (c *Catalog) register(e Entry, s source) error {
+// remembered is the item's path for the next start: within the folder, so that the folder
+// may move, or absolute.
+func (it *item) remembered(folder *Folder) string {
+	if it.place.folder == folder || it.place.folder.Path == "" {
+		return it.place.path
+	}
+	return it.abs
+}
+
+func (c *Catalog) write(b saved) error { return c.sources.State.put(c.sources.Base, b) }
+
+// register serves the files at a place, as they are, under a name. With replace, the name
+// may be served from somewhere else. The error is ErrRegistered or wraps ErrState.
+func (c *Catalog) register(e Entry, s source, replace bool) error {
 	c.mu.Lock()
+	if c.served[e.Name] != nil && !replace {
+		c.mu.Unlock()
+		return ErrRegistered
+	}
 	it := c.served[e.Name]
 	if it == nil || it.place != s.place {
 		it = c.items[FromFolder][e.Name]
@@ -341,40 +383,50 @@ func (c *Catalog) register(e Entry, s source) error {
 	}
 	it.ready, it.stamp, it.seen, it.since, it.reason = true, s.stamp, s.stamp, time.Now(), ""
 	delete(c.hidden, e.Name)
+	c.forgetAbsent(e.Name)
 	c.setPin(it, e.Pinned)
 	c.update()
-	err := c.save()
+	b := c.snapshot()
 	c.mu.Unlock()
 	c.watchPlace(s.place)
-	return err
+	return c.write(b)
 }
 
 // remove ends the service of a name. Errors are ErrUnknown and ErrState.
 func (c *Catalog) remove(name string) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.served[name] == nil {
+		c.mu.Unlock()
 		return ErrUnknown
 	}
 	delete(c.items[FromRuntime], name)
 	if c.items[FromConfig][name] != nil || c.items[FromFolder][name] != nil {
 		c.hidden[name] = true
 	}
+	c.forgetAbsent(name)
 	delete(c.pins, name)
 	c.update()
-	return c.save()
+	b := c.snapshot()
+	c.mu.Unlock()
+	return c.write(b)
+}
+
+func (c *Catalog) forgetAbsent(name string) {
+	c.absent = slices.DeleteFunc(c.absent, func(e Entry) bool { return e.Name == name })
 }
 
 // pin remembers whether a name is pinned. Errors are ErrUnknown and ErrState.
 func (c *Catalog) pin(name string, pinned bool) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	it := c.served[name]
 	if it == nil {
+		c.mu.Unlock()
 		return ErrUnknown
 	}
 	c.setPin(it, pinned)
-	return c.save()
+	b := c.snapshot()
+	c.mu.Unlock()
+	return c.write(b)
 }
 
 func (c *Catalog) setPin(it *item, pinned bool) {

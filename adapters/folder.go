@@ -105,17 +105,41 @@ func resolve(folders []*Folder, name string) (place, error) {
 	return placeIn(folders[0], rel), nil
 }
 
-// dir is the directory of the files, so that what is said of them has no path.
-func (p place) dir() (fs.FS, error) {
-	name := p.path
+// view is the directory of a place's files, opened: it stays the same one, whatever is
+// renamed meanwhile. It must be closed. What is said of the files has no path.
+type view struct {
+	fs.FS
+	of   place
+	root *os.Root // nil if it is not on a disk
+}
+
+// open errors are fs.ErrNotExist and *lora.Error.
+func (p place) open() (*view, error) {
+	dir := p.path
 	if p.gguf {
-		name = path.Dir(name)
+		dir = path.Dir(dir)
 	}
-	sub, err := fs.Sub(p.folder.FS, name)
-	if err != nil {
+	v := &view{of: p}
+	var err error
+	if p.folder.root == nil {
+		v.FS, err = fs.Sub(p.folder.FS, dir)
+	} else if v.root, err = p.folder.root.OpenRoot(dir); err == nil {
+		v.FS = files.Root(v.root)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fs.ErrNotExist
+	case err != nil:
 		return nil, &lora.Error{File: path.Base(p.path), Reason: "can't be opened"}
 	}
-	return sub, nil
+	return v, nil
+}
+
+// Close gives the directory back.
+func (v *view) Close() {
+	if v.root != nil {
+		v.root.Close()
+	}
 }
 
 // exists tells whether there is anything of an adapter. Errors are ErrNoPath, ErrPath
@@ -135,68 +159,71 @@ func (p place) exists() error {
 
 // stamp describes the files as they are now. Its key is "" if there are none.
 func (p place) stamp() (files.Stamp, error) {
-	dir, err := p.dir()
+	v, err := p.open()
+	if errors.Is(err, fs.ErrNotExist) {
+		return files.Stamp{}, nil
+	}
 	if err != nil {
 		return files.Stamp{}, err
 	}
-	names := []string{path.Base(p.path)}
-	if !p.gguf {
-		if names, err = peft.Files(dir); errors.Is(err, fs.ErrNotExist) {
+	defer v.Close()
+	return v.stamp()
+}
+
+// stamp is that of a place.
+func (v *view) stamp() (files.Stamp, error) {
+	names := []string{path.Base(v.of.path)}
+	var err error
+	if !v.of.gguf {
+		if names, err = peft.Files(v.FS); errors.Is(err, fs.ErrNotExist) {
 			return files.Stamp{}, nil
 		}
 	}
 	if err == nil {
 		var s files.Stamp
-		if s, err = files.StampOf(dir, names...); err == nil {
+		if s, err = files.StampOf(v.FS, names...); err == nil {
 			return s, nil
 		}
 	}
-	return files.Stamp{}, &lora.Error{File: path.Base(p.path), Reason: "can't be read"}
+	return files.Stamp{}, &lora.Error{File: path.Base(v.of.path), Reason: "can't be read"}
 }
 
 // incomplete says what is missing of files that are being copied, or "".
-func (p place) incomplete() string {
-	dir, err := p.dir()
-	switch {
-	case err != nil:
-		return err.Error()
-	case p.gguf:
-		return gguf.Incomplete(dir, path.Base(p.path))
+func (v *view) incomplete() string {
+	if v.of.gguf {
+		return gguf.Incomplete(v.FS, path.Base(v.of.path))
 	}
-	return peft.Incomplete(dir)
+	return peft.Incomplete(v.FS)
 }
 
 // read reads the adapter, which must be closed. digest is that of the files, if it is
 // known. Errors are *lora.Error.
-func (p place) read(base *backend.ModelInfo, digest string) (*lora.Adapter, error) {
-	dir, err := p.dir()
-	switch {
-	case err != nil:
-		return nil, err
-	case !p.gguf:
-		return peft.Read(dir, base, digest)
+func (v *view) read(base *backend.ModelInfo, digest string) (*lora.Adapter, error) {
+	if !v.of.gguf {
+		return peft.Read(v.FS, base, digest)
 	}
-	a, err := gguf.Read(dir, path.Base(p.path), lora.MaxFileSize(base), digest)
+	a, err := gguf.Read(v.FS, path.Base(v.of.path), lora.MaxFileSize(base), digest)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = &lora.Error{File: path.Base(p.path), Reason: "is missing"}
+		err = &lora.Error{File: path.Base(v.of.path), Reason: "is missing"}
 	}
 	return a, err
 }
 
 // rank is the rank of the adapter by its header, 0 if it can't be read.
 func (p place) rank() float64 {
-	dir, err := p.dir()
+	v, err := p.open()
 	if err != nil {
 		return 0
 	}
+	defer v.Close()
 	if !p.gguf {
-		rank, err := peft.Rank(dir)
+		rank, err := peft.Rank(v.FS)
 		if err != nil {
 			return 0
 		}
 		return rank
 	}
-	rank, err := gguf.Rank(dir, path.Base(p.path))
+	rank, err := gguf.Rank(v.FS, path.Base(p.path))
 	if err != nil {
 		return 0
 	}

@@ -19,6 +19,7 @@ type images struct {
 	byKey map[string]*list.Element
 	order list.List // of *image, the last used one in front
 	pins  map[string]bool
+	loose [][]byte // memory of images that are gone, until unlock
 }
 
 // image is a slot image. It is not changed once it is kept.
@@ -68,7 +69,7 @@ func (c *images) get(key string) *image {
 
 func (c *images) release(i *image) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	i.readers--
 	c.recycle(i)
 }
@@ -76,7 +77,7 @@ func (c *images) release(i *image) {
 // put keeps an image, if it fits beside the pinned ones.
 func (c *images) put(key string, i *image) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	room := c.budget
 	for pinned := range c.pins {
 		if e := c.byKey[pinned]; e != nil {
@@ -95,7 +96,7 @@ func (c *images) put(key string, i *image) {
 // pin keeps an image for good, if it is there or comes and fits, or lets it go again.
 func (c *images) pin(key string, pinned bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if pinned {
 		c.pins[key] = true
 	} else {
@@ -107,12 +108,24 @@ func (c *images) pin(key string, pinned bool) {
 // drop throws out the images whose keys match.
 func (c *images) drop(match func(key string) bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for key, e := range c.byKey {
 		if match(key) {
 			c.remove(e)
 		}
 	}
+}
+
+// any tells whether there is an image whose key matches.
+func (c *images) any(match func(key string) bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.byKey {
+		if match(key) {
+			return true
+		}
+	}
+	return false
 }
 
 // has tells whether there is an image of a key.
@@ -151,7 +164,17 @@ func (c *images) remove(e *list.Element) {
 
 func (c *images) recycle(i *image) {
 	if i.readers == 0 && !i.kept {
-		c.pool.Put(i.bytes)
+		c.loose = append(c.loose, i.bytes)
 		i.bytes = nil
+	}
+}
+
+// unlock gives loose memory back without the lock: that of large images takes a while.
+func (c *images) unlock() {
+	loose := c.loose
+	c.loose = nil
+	c.mu.Unlock()
+	for _, b := range loose {
+		c.pool.Put(b)
 	}
 }

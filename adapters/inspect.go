@@ -53,24 +53,25 @@ func Inspect(name string, base *backend.ModelInfo) (*Inspection, error) {
 	if err := p.exists(); err != nil {
 		return nil, err
 	}
-	stamp, err := p.stamp()
+	v, err := p.open()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := p.dir()
+	defer v.Close()
+	stamp, err := v.stamp()
 	if err != nil {
 		return nil, err
 	}
 	i := &Inspection{Bytes: stamp.Bytes}
 	if p.gguf {
-		i.gguf(dir, path.Base(p.path))
+		i.gguf(v, path.Base(p.path))
 	} else {
-		i.peft(dir)
+		i.peft(v)
 	}
 	slices.Sort(i.Layers)
 	i.Layers = slices.Compact(i.Layers)
 	if base != nil {
-		i.fit(p, base)
+		i.fit(v, base)
 	}
 	return i, nil
 }
@@ -132,10 +133,10 @@ func (i *Inspection) refuse(err error) {
 }
 
 // fit checks the adapter against a base as a load does, but goes on after a refusal.
-func (i *Inspection) fit(p place, base *backend.ModelInfo) {
+func (i *Inspection) fit(v *view, base *backend.ModelInfo) {
 	info := *base
 	info.Pool.Rank = MaxRank
-	a, err := p.read(&info, "")
+	a, err := v.read(&info, "")
 	if err != nil {
 		i.refuse(err)
 		return

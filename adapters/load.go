@@ -30,12 +30,17 @@ type load struct {
 
 	ctx     context.Context // ends when nobody waits any more, or the manager is closed
 	cancel  context.CancelFunc
+	done    chan struct{} // closed when it has ended and its waiters know
 	waiters map[*waiter]struct{}
 	keep    time.Time   // until when the load goes on without waiters
 	timer   *time.Timer // runs then
 	filling bool        // then it is finished, even if nobody waits any more
 
 	tier Tier // from which the image came; "" if none was needed
+}
+
+func newLoad(id string, parts []part) *load {
+	return &load{id: id, parts: parts, versions: map[string]version{}, done: make(chan struct{}), waiters: map[*waiter]struct{}{}}
 }
 
 // errChanged ends a load whose files are not any more what the catalog said.
@@ -123,13 +128,16 @@ func (m *Manager) run(l *load) {
 		own.Release() // before the waiters go on: the slot is as free as they leave it
 		if l.tier != "" {
 			for _, p := range l.parts {
-				m.records[p.Name] = record{time.Since(start), l.tier, time.Now()}
+				if m.catalog.has(p.Name) {
+					m.records[p.Name] = record{time.Since(start), l.tier, time.Now()}
+				}
 			}
 		}
 	}
 	for w := range l.waiters {
 		close(w.done)
 	}
+	close(l.done)
 	m.mu.Unlock()
 	switch {
 	case errors.Is(err, errChanged): // whoever waits, begins anew
@@ -176,16 +184,22 @@ func (m *Manager) bring(l *load) (*Lease, error) {
 	}
 }
 
-// fill reads what a load is for and puts it into the slot that is reserved for it, or
-// into one that is free at once. The lease has no slot if none is, or none is needed.
+// fill puts what a load is for into the slot that is reserved for it, or into one that is
+// free at once. The lease has no slot if none is, or none is needed.
 func (m *Manager) fill(l *load) (*Lease, error) {
-	select {
-	case m.places <- struct{}{}:
-		defer func() { <-m.places }()
-	case <-l.ctx.Done():
-		return nil, l.ctx.Err()
+	own, image, err := m.kept(l)
+	if image == nil && err == nil {
+		select {
+		case m.places <- struct{}{}:
+			defer func() { <-m.places }()
+		case <-l.ctx.Done():
+			return nil, l.ctx.Err()
+		}
+		own, image, err = m.image(l)
+		if err = m.learn(l, err); err == nil && image != nil {
+			m.keep(l, own.Key, image)
+		}
 	}
-	own, image, err := m.image(l)
 	if image != nil {
 		defer m.images.release(image)
 	}
@@ -218,24 +232,48 @@ func (m *Manager) fill(l *load) (*Lease, error) {
 	return own, nil
 }
 
-// image gets the slot image of what a load is for, from memory if it is there, and a
-// lease that has no slot yet. The image, unless it is nil, must be released, also beside
-// an error.
-func (m *Manager) image(l *load) (*Lease, *image, error) {
-	if l.seeker != nil { // it is known what to get
-		own, err := m.newLease(l.refs(), l.versions)
-		if err != nil {
-			return nil, nil, err
-		}
-		if image := m.images.get(own.Key); image != nil {
-			l.tier = TierHost
-			return own, image, nil
+// kept gets the slot image of what a load is for from memory, nil if it is not known or not
+// there. It takes no place: slow disks must not hold up what needs none.
+func (m *Manager) kept(l *load) (*Lease, *image, error) {
+	if l.seeker == nil { // it is not known what to get
+		return nil, nil, nil
+	}
+	own, err := m.newLease(l.refs(), l.versions)
+	if err != nil {
+		return nil, nil, err
+	}
+	image := m.images.get(own.Key)
+	if image != nil {
+		l.tier = TierHost
+	}
+	return own, image, nil
+}
+
+// keep keeps an image in memory, unless what it is of was unloaded meanwhile.
+func (m *Manager) keep(l *load, key string, image *image) {
+	m.images.put(key, image)
+	if !m.present(l.parts) { // asked after the image is there to be dropped by Unload
+		m.images.drop(func(k string) bool { return k == key })
+	}
+}
+
+// present tells whether all parts are still served.
+func (m *Manager) present(parts []part) bool {
+	for _, p := range parts {
+		if !m.catalog.has(p.Name) {
+			return false
 		}
 	}
+	return true
+}
+
+// image reads what a load is for, and returns its slot image, and a lease that has no slot
+// yet. The image, unless it is nil, must be released, also beside an error.
+func (m *Manager) image(l *load) (*Lease, *image, error) {
 	content, err := m.read(l)
 	defer func() {
-		for _, a := range content {
-			a.Close()
+		for _, c := range content {
+			c.Close()
 		}
 	}()
 	var own *Lease
@@ -245,99 +283,145 @@ func (m *Manager) image(l *load) (*Lease, *image, error) {
 	}
 	if err == nil && own.Key != "" {
 		if image, err = m.images.blank(); err == nil {
-			err = lora.Image(image.bytes, &m.info, content)
+			err = lora.Image(image.bytes, &m.info, scaled(content))
 		}
 	}
-	if err = m.settle(l, err); err != nil {
-		return nil, image, err
+	for _, c := range content {
+		if c.changed() { // then what was read may be of both, and so may the error
+			err = errChanged
+		}
 	}
-	if own.Key != "" {
+	if err == nil && image != nil {
 		l.tier = TierDisk
-		m.images.put(own.Key, image)
 	}
-	return own, image, nil
+	return own, image, err
 }
 
-// settle takes what was learnt of the parts, and the error that came of it, for the
-// truth, unless files have changed meanwhile: then what was read may be of both.
-func (m *Manager) settle(l *load, err error) error {
-	for _, p := range l.parts {
-		if now, stampErr := p.place.stamp(); stampErr != nil || !now.Equal(p.stamp) {
-			return errChanged
-		}
+// learn remembers what a load has found out about the parts, unless they have changed
+// or are not served any more. It returns err.
+func (m *Manager) learn(l *load, err error) error {
+	if errors.Is(err, errChanged) {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, v := range l.versions {
+		if !m.catalog.has(name) {
+			continue
+		}
+		if was := m.versions[name]; was.digest == v.digest {
+			v.older = was.older
+		} else {
+			v.older = m.held(append(was.older, was.digest))
+		}
 		m.versions[name] = v
 	}
 	return err
 }
 
-// read reads the adapters of a load, in the order of their keys: equal keys mean
-// equal images. They must be closed, also beside an error.
-func (m *Manager) read(l *load) (content []lora.Scaled, err error) {
-	for _, p := range l.parts {
-		if p.Scale == 0 {
-			m.mu.Lock()
-			v := m.versions[p.Name]
-			m.mu.Unlock()
-			if v.stamp.Equal(p.stamp) && v.err == nil {
-				l.versions[p.Name] = v
-				continue
-			}
-		}
-		if l.ctx.Err() != nil {
-			return content, l.ctx.Err()
-		}
-		v, a, err := m.readPart(p)
-		if v.stamp.Equal(p.stamp) {
-			l.versions[p.Name] = v
-		}
-		if err != nil {
-			return content, blame(p.Name, err, len(l.parts))
-		}
-		if p.Scale == 0 {
-			a.Close()
-			continue
-		}
-		content = append(content, lora.Scaled{Adapter: a, Scale: p.Scale})
-		if err := lora.CheckTogether(&m.info, content); err != nil { // before the next takes more memory
-			return content, blame(p.Name, err, len(l.parts))
+// held returns those of digests of which slots or images have something.
+func (m *Manager) held(digests []string) []string {
+	return slices.DeleteFunc(slices.Clone(digests), func(digest string) bool {
+		of := func(key string) bool { return slices.Contains(digestsOf(key), digest) }
+		return digest == "" || !m.slots.any(of) && !m.images.any(of)
+	})
+}
+
+// content is an adapter of a load, at its scale, and the files that it was read from.
+type content struct {
+	lora.Scaled
+	part part
+	view *view
+}
+
+// changed tells whether the files are not any more those that were to be read.
+func (c *content) changed() bool {
+	now, err := c.view.stamp()
+	return err != nil || !now.Equal(c.part.stamp)
+}
+
+// Close gives files and memory back.
+func (c *content) Close() {
+	if c.Adapter != nil {
+		c.Adapter.Close()
+	}
+	c.view.Close()
+}
+
+// scaled is what a slot is to hold, in the order of the keys: equal keys mean equal
+// images.
+func scaled(content []*content) []lora.Scaled {
+	var out []lora.Scaled
+	for _, c := range content {
+		if c.Scale != 0 {
+			out = append(out, c.Scaled)
 		}
 	}
-	slices.SortFunc(content, func(a, b lora.Scaled) int {
+	slices.SortFunc(out, func(a, b lora.Scaled) int {
 		return cmp.Compare(partKey(a.Digest, a.Scale), partKey(b.Digest, b.Scale))
 	})
-	return content, nil
+	return out
+}
+
+// read reads the adapters of a load. They must be closed, also beside an error.
+func (m *Manager) read(l *load) (all []*content, err error) {
+	for _, p := range l.parts {
+		known := m.known(p)
+		if p.Scale == 0 && known.digest != "" && known.err == nil {
+			l.versions[p.Name] = known
+			continue
+		}
+		if l.ctx.Err() != nil {
+			return all, l.ctx.Err()
+		}
+		view, err := p.place.open()
+		if err != nil {
+			return all, errChanged
+		}
+		c := &content{Scaled: lora.Scaled{Scale: p.Scale}, part: p, view: view}
+		all = append(all, c)
+		if c.changed() {
+			return all, errChanged
+		}
+		v, err := m.readPart(c, known.digest)
+		if v.source.equal(p.source) {
+			l.versions[p.Name] = v
+		}
+		if err == nil {
+			err = lora.CheckTogether(&m.info, scaled(all)) // before the next takes more memory
+		}
+		if err != nil {
+			return all, blame(p.Name, err, len(l.parts))
+		}
+	}
+	return all, nil
+}
+
+// known is what is known of the files of a part.
+func (m *Manager) known(p part) version {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.versions[p.Name]
+	if !v.source.equal(p.source) {
+		return version{}
+	}
+	return v
 }
 
 // readPart reads an adapter and checks it against the base. v tells what is now known
-// of the files; its stamp is not theirs if that is nothing.
-func (m *Manager) readPart(p part) (v version, a *lora.Adapter, err error) {
-	if now, err := p.place.stamp(); err != nil || !now.Equal(p.stamp) {
-		return version{}, nil, errChanged
-	}
-	m.mu.Lock()
-	known := m.versions[p.Name]
-	m.mu.Unlock()
-	if !known.stamp.Equal(p.stamp) {
-		known.digest = ""
-	}
-	a, err = p.place.read(&m.info, known.digest)
-	if err == nil {
-		if err = a.Check(&m.info); err != nil {
-			a.Close()
-		}
+// of the files; its source is not theirs if that is nothing.
+func (m *Manager) readPart(c *content, digest string) (v version, err error) {
+	if c.Adapter, err = c.view.read(&m.info, digest); err == nil {
+		err = c.Check(&m.info)
 	}
 	var unusable *lora.Error
-	switch {
+	switch a := c.Adapter; {
 	case err == nil:
 		return version{
-			stamp: p.stamp, digest: a.Digest, invocation: a.Invocation, rank: a.Rank(), targets: a.Targets(), tensors: a.Tensors,
-		}, a, nil
+			source: c.part.source, digest: a.Digest, invocation: a.Invocation, rank: a.Rank(), targets: a.Targets(), tensors: a.Tensors,
+		}, nil
 	case errors.As(err, &unusable):
-		return version{stamp: p.stamp, failure: remember(err)}, nil, err
+		return version{source: c.part.source, failure: remember(err)}, err
 	}
-	return version{}, nil, err
+	return version{}, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"lorikeet/adapters/lora"
@@ -62,11 +63,15 @@ func (m *Manager) Register(ctx context.Context, r Registration) error {
 	}
 	limit, cancel := context.WithTimeoutCause(ctx, m.options.LoadTimeout, ErrLoadTimeout)
 	defer cancel()
-	src, err := m.check(limit, r.Name, p)
+	l, err := m.check(limit, r.Name, p)
 	if err != nil {
 		return err
 	}
-	saved := m.catalog.register(Entry{Name: r.Name, Path: r.Path, Pinned: r.Pinned}, src)
+	saved := m.catalog.register(Entry{Name: r.Name, Path: r.Path, Pinned: r.Pinned}, l.parts[0].source, r.Replace)
+	if errors.Is(saved, ErrRegistered) {
+		return saved
+	}
+	_ = m.learn(l, nil)
 	slog.Info("adapter registered", "adapter", r.Name, "path", p)
 	if r.Pinned {
 		m.goOn(func() { m.keepPinned(r.Name) })
@@ -74,44 +79,47 @@ func (m *Manager) Register(ctx context.Context, r Registration) error {
 	return saved
 }
 
-// check reads the files at a place until they do not change meanwhile, and keeps the
-// image, for the name that they will have.
-func (m *Manager) check(ctx context.Context, name string, p place) (source, error) {
+// check reads the files at a place, for the name that they will have, until they do not
+// change meanwhile. What it has learnt is in the load.
+func (m *Manager) check(ctx context.Context, name string, p place) (*load, error) {
 	for {
 		stamp, err := p.stamp()
 		if err != nil {
-			return source{}, err
+			return nil, err
 		}
 		wait := young - time.Since(stamp.Changed)
-		if wait <= 0 || stamp.Changed.IsZero() {
-			src := source{p, stamp}
-			if err := m.prepare(ctx, name, src); !errors.Is(err, errChanged) {
-				return src, err
+		if wait <= 0 || wait > young || stamp.Changed.IsZero() { // or what changed in the future: the clock was set
+			l := newLoad("", []part{{Ref{name, 1}, source{p, stamp}}})
+			l.ctx = ctx
+			if err := m.prepare(l); !errors.Is(err, errChanged) {
+				return l, err
 			}
 			wait = young
 		}
 		select {
-		case <-time.After(min(wait, young)):
+		case <-time.After(wait):
 		case <-ctx.Done():
-			return source{}, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// prepare reads an adapter, and keeps its image in host memory.
-func (m *Manager) prepare(ctx context.Context, name string, src source) error {
+// prepare reads what a load is for, and keeps its image in host memory.
+func (m *Manager) prepare(l *load) error {
 	select {
 	case m.places <- struct{}{}:
 		defer func() { <-m.places }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-l.ctx.Done():
+		return context.Cause(l.ctx)
 	case <-m.ctx.Done():
 	}
 	if m.ctx.Err() != nil {
 		return ErrClosed
 	}
-	l := &load{parts: []part{{Ref{name, 1}, src}}, versions: map[string]version{}, ctx: ctx}
-	_, image, err := m.image(l)
+	own, image, err := m.image(l)
+	if err == nil {
+		m.images.put(own.Key, image)
+	}
 	if image != nil {
 		m.images.release(image)
 	}
@@ -129,40 +137,112 @@ func (m *Manager) Unload(ctx context.Context, name string) (left int, err error)
 		return 0, saved
 	}
 	m.unpin(name)
-	digest, shared := m.forgetName(name)
+	w := m.withdraw(name)
 	slog.Info("adapter unloaded", "adapter", name)
-	if shared {
+	select {
+	case <-w.done:
 		return 0, saved
+	case <-time.After(m.options.UnloadTimeout):
+		return w.users(), saved
+	case <-m.ctx.Done():
+		return w.users(), saved
+	case <-ctx.Done():
+		return w.users(), ctx.Err()
 	}
-	match := func(key string) bool { return slices.Contains(digestsOf(key), digest) }
-	m.images.drop(match)
-	idle := m.slots.clear(match)
-	timeout := time.After(m.options.UnloadTimeout)
-	for _, done := range idle {
-		select {
-		case <-done:
-		case <-timeout:
-			return m.slots.users(idle), saved
-		case <-ctx.Done():
-			return m.slots.users(idle), ctx.Err()
-		}
-	}
-	return 0, saved
 }
 
-// forgetName forgets what is known of a name. It returns the digest of its version, and
-// whether another name has the same one, or there was none.
-func (m *Manager) forgetName(name string) (digest string, shared bool) {
+// withdrawal gives back what is held of a name that is not served any more.
+type withdrawal struct {
+	m    *Manager
+	done chan struct{} // closed when nothing is
+
+	mu    sync.Mutex
+	loads []*load           // under way, for requests from before
+	idle  []<-chan struct{} // of slots in use
+}
+
+func (m *Manager) withdraw(name string) *withdrawal {
+	w := &withdrawal{m: m, done: make(chan struct{})}
+	digests := m.forgetName(name)
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	digest = m.versions[name].digest
+	for _, l := range m.loading {
+		if slices.ContainsFunc(l.parts, func(p part) bool { return p.Name == name }) {
+			w.loads = append(w.loads, l)
+		}
+	}
+	m.mu.Unlock()
+	w.clear(digests)
+	m.goOn(func() {
+		defer close(w.done)
+		for _, l := range slices.Clone(w.loads) {
+			select {
+			case <-l.done:
+				w.clear(m.unshared([]string{l.versions[name].digest}))
+			case <-m.ctx.Done():
+				return
+			}
+		}
+		for _, idle := range slices.Clone(w.idle) {
+			select {
+			case <-idle:
+			case <-m.ctx.Done():
+				return
+			}
+		}
+	})
+	return w
+}
+
+// clear throws out all images and the content of all slots that digests are part of.
+func (w *withdrawal) clear(digests []string) {
+	match := func(key string) bool {
+		return slices.ContainsFunc(digestsOf(key), func(digest string) bool { return slices.Contains(digests, digest) })
+	}
+	w.m.images.drop(match)
+	idle := w.m.slots.clear(match)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle = append(w.idle, idle...)
+}
+
+// users counts the requests that still wait for, or use, what is to be given back.
+func (w *withdrawal) users() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.m.slots.users(w.idle)
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	for _, l := range w.loads {
+		if w.m.loading[l.id] == l {
+			n += len(l.waiters)
+		}
+	}
+	return n
+}
+
+// forgetName forgets what is known of a name. It returns the digests of its versions,
+// those left out that another name has, too.
+func (m *Manager) forgetName(name string) []string {
+	m.mu.Lock()
+	v := m.versions[name]
 	delete(m.versions, name)
 	delete(m.records, name)
-	shared = digest == ""
-	for _, v := range m.versions {
-		shared = shared || v.digest == digest
-	}
-	return digest, shared
+	m.mu.Unlock()
+	return m.unshared(append(slices.Clone(v.older), v.digest))
+}
+
+// unshared returns those of digests that no name has.
+func (m *Manager) unshared(digests []string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(digests, func(digest string) bool {
+		for _, v := range m.versions {
+			if v.digest == digest {
+				return true
+			}
+		}
+		return digest == ""
+	})
 }
 
 // Pin loads an adapter and keeps it in its slot and, as far as there is room, in host
@@ -292,7 +372,7 @@ func (m *Manager) changed(name string) {
 		m.forgetName(name)
 	} else if m.catalog.isPinnedName(name) {
 		m.goOn(func() { m.keepPinned(name) })
-	} else if digest != "" && m.slots.holds(partKey(digest, 1)) {
+	} else if key := partKey(digest, 1); digest != "" && m.slots.any(func(k string) bool { return k == key }) {
 		m.goOn(func() {
 			if l, err := m.Acquire(m.ctx, []Ref{{name, 1}}); err == nil {
 				l.Release()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -304,36 +305,91 @@ func TestPin(t *testing.T) {
 	}
 }
 
-func TestState(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state.json")
-	for _, bad := range []string{"", "{", `{"version": 2}`, "[]"} {
-		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := OpenState(path); err == nil {
-			t.Errorf("%q is read", bad)
-		}
-	}
-	if err := os.Remove(path); err != nil {
+// A registration that fails changes nothing of the name that it was for, and leaves
+// nothing of one that is not served.
+func TestFailedRegistration(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "x", 1)
+	put(t, dir, "shelf/bad", 1)
+	if err := os.WriteFile(filepath.Join(dir, "shelf/bad/adapter_config.json"), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s, err := OpenState(path)
+	w := startOnDisk(t, dir, filepath.Join(t.TempDir(), "state"), 2)
+	await(t, w.catalog, "x", func() bool { return len(w.Names()) == 1 })
+	l := acquire(t, w.Manager, "x")
+	defer l.Release()
+	for _, name := range []string{"x", "y"} {
+		var unusable *lora.Error
+		if err := w.Register(t.Context(), Registration{Name: name, Path: "shelf/bad", Replace: true}); !errors.As(err, &unusable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if v := w.status(t, "x").Version; v != l.Parts[0].Version || len(w.versions) != 1 {
+		t.Errorf("version %s instead of %s; %d versions", v, l.Parts[0].Version, len(w.versions))
+	}
+}
+
+// Of two who register a new name at a time, one succeeds.
+func TestRegisteredTwice(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "shelf/x", 1)
+	put(t, dir, "shelf/y", 2)
+	w := startOnDisk(t, dir, filepath.Join(t.TempDir(), "state"), 2)
+	errs := make(chan error, 2)
+	for _, path := range []string{"shelf/x", "shelf/y"} {
+		go func() { errs <- w.Register(t.Context(), Registration{Name: "n", Path: path}) }()
+	}
+	a, b := <-errs, <-errs
+	if (a == nil) == (b == nil) || !errors.Is(errors.Join(a, b), ErrRegistered) {
+		t.Errorf("%v, %v", a, b)
+	}
+}
+
+// Files that stay incomplete in the place of an adapter are told at once, not after the
+// time for a load: nothing else can be read there.
+func TestStuckReplacement(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "x", 1)
+	w := startOnDisk(t, dir, filepath.Join(t.TempDir(), "state"), 2)
+	await(t, w.catalog, "x", func() bool { return len(w.Names()) == 1 })
+	if err := os.Truncate(filepath.Join(dir, "x", "adapter_model.safetensors"), 300); err != nil {
+		t.Fatal(err)
+	}
+	await(t, w.catalog, "incomplete", func() bool { s := w.status(t, "x"); return s.Incomplete != "" && s.Incomplete != settling })
+	w.options.LoadTimeout = time.Hour
+	var incomplete *IncompleteError
+	if _, err := w.Acquire(t.Context(), ask("x")); !errors.As(err, &incomplete) || !strings.Contains(incomplete.Reason, "300 of") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A place that is looked at while it is registered counts as it was registered.
+func TestRegisteredWhileLookedAt(t *testing.T) {
+	c, err := NewCatalog(Sources{Folder: &Folder{FS: folder(1)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := saved{Registered: []Entry{{Name: "a", Path: "b"}}, Unloaded: []string{"c"}, Pins: map[string]bool{"a": true}}
-	if err := errors.Join(s.put("one", want), s.put("two", saved{})); err != nil {
-		t.Fatal(err)
+	it := c.items[FromFolder]["a0"]
+	newer := source{it.place, it.stamp}
+	it.ready = false // its files wait to be taken
+	it.place.folder = &Folder{FS: during{folder(1), func() {
+		if err := c.register(Entry{Name: "a0", Path: "a0"}, newer, true); err != nil {
+			t.Error(err)
+		}
+	}}}
+	newer.place = it.place
+	if got := c.examine(it); got != unchanged || !it.ready {
+		t.Errorf("%v, ready %v", got, it.ready)
 	}
-	again, err := OpenState(path)
-	if err != nil || fmt.Sprint(again.get("one")) != fmt.Sprint(want) {
-		t.Errorf("%+v, %v", again.get("one"), err)
-	}
-	// A file that can't be written is told, and the old one is still whole.
-	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.put("one", want); !errors.Is(err, ErrState) {
-		t.Errorf("%v", err)
-	}
+}
+
+// during does something when a directory is looked at.
+type during struct {
+	fs.FS
+	do func()
+}
+
+func (d during) Sub(dir string) (fs.FS, error) {
+	d.do()
+	return fs.Sub(d.FS, dir)
 }

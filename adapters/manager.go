@@ -29,7 +29,6 @@ import (
 	"sync"
 	"time"
 
-	"lorikeet/adapters/files"
 	"lorikeet/adapters/lora"
 	"lorikeet/backend"
 )
@@ -81,10 +80,12 @@ type Manager struct {
 	pins     map[string]string  // what is pinned: the key of a slot, by name
 }
 
-// version is what the files of a name are known to be, as long as stamp holds.
+// version is what the files of a name are known to be, as long as they are what source
+// says.
 type version struct {
-	stamp      files.Stamp
+	source
 	digest     string
+	older      []string // digests of versions before it that something may still be held of
 	invocation []backend.Token
 	rank       int
 	targets    []string
@@ -160,7 +161,7 @@ func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
 		return &Lease{}, nil
 	}
 	var deadline <-chan time.Time
-	for {
+	for looked := false; ; looked = true {
 		changes := m.catalog.changes() // from before the look, so that none is missed
 		parts, err := m.look(refs)
 		var l *load
@@ -182,6 +183,11 @@ func (m *Manager) Acquire(ctx context.Context, refs []Ref) (*Lease, error) {
 			lease, err := m.wait(ctx, deadline, l, w)
 			if !errors.Is(err, errChanged) {
 				return lease, err
+			}
+			if looked { // and the catalog had the time to look, too
+				if err := m.unreadable(refs); err != nil {
+					return nil, err
+				}
 			}
 		}
 		for _, r := range refs {
@@ -264,7 +270,7 @@ func (m *Manager) join(refs []Ref, parts []part) (*Lease, *load, *waiter, error)
 	known := true
 	for _, p := range parts {
 		v := m.versions[p.Name]
-		if !v.stamp.Equal(p.stamp) {
+		if !v.source.equal(p.source) {
 			known = false
 		} else if err := v.remembered(); err != nil {
 			return nil, nil, nil, blame(p.Name, err, len(parts))
@@ -291,7 +297,7 @@ func (m *Manager) join(refs []Ref, parts []part) (*Lease, *load, *waiter, error)
 	}
 	l := m.loading[id]
 	if l == nil {
-		l = &load{id: id, parts: parts, versions: map[string]version{}, waiters: map[*waiter]struct{}{}}
+		l = newLoad(id, parts)
 		l.ctx, l.cancel = context.WithCancel(m.ctx)
 		if known { // it queues for a slot here, so that the order is that of the requests
 			l.seeker = m.slots.seek(lease.Key)
@@ -307,6 +313,17 @@ func (m *Manager) join(refs []Ref, parts []part) (*Lease, *load, *waiter, error)
 	return nil, l, w, nil
 }
 
+// unreadable is why the version that is served of one of refs can't be read any more: its
+// files are being replaced, and are not complete.
+func (m *Manager) unreadable(refs []Ref) error {
+	for _, r := range refs {
+		if err := m.catalog.unreadable(r.Name); err != nil {
+			return blame(r.Name, err, len(refs))
+		}
+	}
+	return nil
+}
+
 // blame names the adapter in an error of its files, if there are several to blame.
 func blame(name string, err error, parts int) error {
 	var unusable *lora.Error
@@ -320,7 +337,7 @@ func blame(name string, err error, parts int) error {
 func loadID(parts []part) string {
 	var b strings.Builder
 	for _, p := range parts {
-		fmt.Fprintf(&b, "%s@%v %s\n", p.Name, p.Scale, p.stamp.Key())
+		fmt.Fprintf(&b, "%s@%v %s %s\n", p.Name, p.Scale, p.place.path, p.stamp.Key())
 	}
 	return b.String()
 }

@@ -86,11 +86,11 @@ func (s *slots) release(i int) {
 	}
 }
 
-// holds tells whether a slot holds key.
-func (s *slots) holds(key string) bool {
+// any tells whether a slot holds content whose key matches.
+func (s *slots) any(match func(key string) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.find(key) != 0
+	return slices.ContainsFunc(s.all, func(c slot) bool { return c.key != "" && match(c.key) })
 }
 
 // pin keeps content in the slot that it is in, or lets it go again.

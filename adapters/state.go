@@ -16,8 +16,9 @@ import (
 type State struct {
 	path string
 
-	mu    sync.Mutex
-	bases map[string]saved
+	mu      sync.Mutex
+	bases   map[string]saved
+	written map[string]uint64 // the change that is on the disk, by base
 }
 
 // saved is what is remembered for a base.
@@ -25,6 +26,8 @@ type saved struct {
 	Registered []Entry         `json:"registered,omitempty"`
 	Unloaded   []string        `json:"unloaded,omitempty"` // names that were found or configured, but are not to be served
 	Pins       map[string]bool `json:"pins,omitempty"`     // what differs from the configuration
+
+	change uint64 // rises with each change of the base
 }
 
 type stateFile struct {
@@ -39,7 +42,7 @@ const (
 
 // OpenState reads the file, if there is one.
 func OpenState(path string) (*State, error) {
-	s := &State{path: path, bases: map[string]saved{}}
+	s := &State{path: path, bases: map[string]saved{}, written: map[string]uint64{}}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -74,20 +77,29 @@ func (s *State) get(base string) saved {
 	return s.bases[base]
 }
 
-// put remembers what holds for a base now. An error wraps ErrState.
+// put remembers what holds for a base since a change. Changes may come in any order: the
+// last one counts, and has the others in it. An error wraps ErrState.
 func (s *State) put(base string, b saved) error {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.bases[base] = b
+	if s.written[base] >= b.change {
+		return nil
+	}
+	if s.bases[base].change < b.change {
+		s.bases[base] = b
+	}
 	data, err := json.MarshalIndent(stateFile{stateVersion, s.bases}, "", "  ")
 	if err == nil {
 		err = replaceFile(s.path, append(data, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	for base, b := range s.bases {
+		s.written[base] = b.change
 	}
 	return nil
 }

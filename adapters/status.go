@@ -54,7 +54,7 @@ type Status struct {
 	Incomplete string
 	Error      string // why the last load failed; "" if it did not
 
-	stamp string // of what is served
+	source source // what is served
 }
 
 // List describes all adapters, sorted by name, those that are incomplete included.
@@ -108,7 +108,7 @@ func (m *Manager) describe(all []Status) {
 	for i := range all {
 		s := &all[i]
 		v := m.versions[s.Name]
-		if v.stamp.Key() != s.stamp {
+		if !v.source.equal(s.source) {
 			v = version{}
 		}
 		s.Version, s.Rank, s.Targets, s.Tensors = v.digest, v.rank, v.targets, v.tensors
@@ -159,7 +159,7 @@ func (c *Catalog) describe(it *item) Status {
 	}
 	s := Status{
 		Name: it.name, ID: id, Origin: it.origin, Path: it.given, Pinned: c.isPinned(it), Incomplete: it.reason,
-		Bytes: it.stamp.Bytes, stamp: it.stamp.Key(),
+		Bytes: it.stamp.Bytes, source: source{it.place, it.stamp},
 	}
 	if !it.ready && it.lost() {
 		s.Incomplete, s.Error = "", it.reason

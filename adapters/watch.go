@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"lorikeet/adapters/files"
 )
 
 // How often a catalog looks at files.
@@ -146,28 +148,45 @@ func (c *Catalog) affected(e fsnotify.Event, names map[string]bool) {
 	}
 }
 
-// rewatch watches the folder, its directories, and the places of other adapters.
+// rewatch watches the folder, its directories, and the places of other adapters, and
+// nothing else any more.
 func (c *Catalog) rewatch() {
+	var watched []string // from before wanted is made: what is registered meanwhile is not lost
+	if w := c.watches.fsnotify; w != nil {
+		watched = w.WatchList()
+	}
+	wanted := map[string]bool{}
 	if f := c.sources.Folder; f != nil && f.Path != "" {
-		c.watchDir(f.real)
+		wanted[f.real] = true
 		children, _ := fs.ReadDir(f.FS, ".") // scan tells why it can't be read
 		for _, child := range children {
-			if !child.Type().IsRegular() {
-				c.watchChild(child.Name())
+			if !child.Type().IsRegular() && isDir(f, child.Name()) {
+				wanted[filepath.Join(f.real, child.Name())] = true
 			}
 		}
 	}
-	var places []place
 	c.mu.RLock()
 	for _, origin := range []Origin{FromConfig, FromRuntime} {
 		for _, it := range c.items[origin] {
-			places = append(places, it.place)
+			for _, dir := range it.place.dirs() {
+				wanted[dir] = true
+			}
 		}
 	}
 	c.mu.RUnlock()
-	for _, p := range places {
-		c.watchPlace(p)
+	for dir := range wanted {
+		c.watchDir(dir)
 	}
+	for _, dir := range watched {
+		if !wanted[dir] {
+			_ = c.watches.fsnotify.Remove(dir) // it may be gone
+		}
+	}
+}
+
+func isDir(f *Folder, child string) bool {
+	st, err := fs.Stat(f.FS, child)
+	return err == nil && st.IsDir()
 }
 
 // watchChild watches a child of the folder, if it is a directory.
@@ -176,20 +195,27 @@ func (c *Catalog) watchChild(child string) {
 	if f == nil || f.Path == "" {
 		return
 	}
-	if st, err := fs.Stat(f.FS, child); err == nil && st.IsDir() {
+	if isDir(f, child) {
 		c.watchDir(filepath.Join(f.real, child))
 	}
 }
 
-// watchPlace watches a place and the directory that it is in.
+// watchPlace watches the directories of a place.
 func (c *Catalog) watchPlace(p place) {
-	if p.folder.Path == "" {
-		return
+	for _, dir := range p.dirs() {
+		c.watchDir(dir)
 	}
-	c.watchDir(filepath.Dir(p.abs()))
-	if !p.gguf {
-		c.watchDir(p.abs())
+}
+
+// dirs are the directories, on the disk, in which changes matter to a place.
+func (p place) dirs() []string {
+	switch {
+	case p.folder.Path == "":
+		return nil
+	case p.gguf:
+		return []string{filepath.Dir(p.abs())}
 	}
+	return []string{filepath.Dir(p.abs()), p.abs()}
 }
 
 // watchDir asks to be told of changes in a directory; it may be no directory.
@@ -359,7 +385,18 @@ const (
 // but register changes the item.
 func (c *Catalog) examine(it *item) outcome {
 	now := time.Now()
-	stamp, err := it.place.stamp()
+	c.mu.RLock()
+	before := it.since
+	c.mu.RUnlock()
+	var stamp files.Stamp
+	v, err := it.place.open()
+	switch {
+	case err == nil:
+		defer v.Close()
+		stamp, err = v.stamp()
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
+	}
 	c.mu.RLock()
 	since := it.since
 	if since.IsZero() || !stamp.Equal(it.seen) {
@@ -384,10 +421,13 @@ func (c *Catalog) examine(it *item) outcome {
 		lost = true
 		reason = path.Base(it.place.path) + " is missing"
 	default:
-		reason = it.place.incomplete()
+		reason = v.incomplete()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !it.since.Equal(before) { // it was registered meanwhile, from files that may be newer
+		return unchanged
+	}
 	outcome := unchanged
 	if it.since.IsZero() || it.reason != reason {
 		outcome = told

@@ -153,9 +153,9 @@ func wholeDurations(from, to reflect.Type, value any) (any, error) {
 	return value, nil
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9._-])?$`)
 
-const nameRule = "only letters, digits and . _ / - are allowed, 128 at most, beginning with a letter or digit"
+const nameRule = "only letters, digits and . _ / - are allowed, 128 at most, beginning with a letter or digit and not ending with a slash"
 
 func validName(name string) bool {
 	return namePattern.MatchString(name) && !strings.Contains(name, "..")

@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"api":                  {"api/grammar"},
 	"api/grammar":          {},
 	"api/sse":              {},
+	"chat":                 {"api/grammar"},
 	"server":               {"api", "api/sse", "adapters", "adapters/lora", "backend"},
 	"config":               {},
 	"demo":                 {},

@@ -6,8 +6,10 @@ SHELL := /bin/bash
 
 GO_PACKAGES := ./...
 VENV        := build/venv
+TOOLS_VENV  := build/tools-venv
 TRAIN_VENV  := build/train-venv
 NODE_CLIENT := tests/sdk/node
+JAVA_CLIENT := tests/sdk/java
 
 # llama.cpp lies in the module of ollama. A build tuned to this machine's CPU is
 # many times faster than a portable one; MARCH=x86-64-v3 (say) makes one to carry.
@@ -33,9 +35,17 @@ run: build ## Build what is missing and serve the demo on 127.0.0.1:8080
 build: build/system-packages ## Build bin/lorikeet
 	@$(CGO_ENV) go build -ldflags "-X main.version=$(VERSION)" -o bin/lorikeet .
 
+.PHONY: cuda
+cuda: ## Build the CUDA backend for this machine's GPUs, or others: CUDA_ARCHS=90 (docs/cuda.md)
+	@scripts/build-cuda
+
 .PHONY: test
-test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json ## Run every test, with the race detector
+test: build $(VENV)/.done $(NODE_CLIENT)/node_modules/.package-lock.json build/java/.done ## Run every test, with the race detector
 	@$(CGO_ENV) LORIKEET_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python go test -race -timeout 10m $(GO_PACKAGES)
+
+.PHONY: test-tools
+test-tools: build $(TOOLS_VENV)/.done ## Run the tests with lm-evaluation-harness and LiteLLM (installs 1 GB)
+	@$(CGO_ENV) LORIKEET_TEST_TOOLS=$(CURDIR)/$(TOOLS_VENV)/bin go test -count=1 -v -timeout 10m -run 'TestLMEval|TestLiteLLM' ./tests/sdk
 
 .PHONY: bench
 bench: build ## Measure speed on this machine, against the targets (half an hour; a look: ARGS=--quick)
@@ -51,6 +61,7 @@ lint: build/system-packages ## Check format, vet and the linters of .golangci.ym
 demo-model: $(TRAIN_VENV)/.done ## Train the demo model, its adapters and the reference figures anew (about half an hour)
 	@PYTHONHASHSEED=0 $(TRAIN_VENV)/bin/python demo/train/train.py --out demo --checkpoints build/demo
 	@PYTHONHASHSEED=0 $(TRAIN_VENV)/bin/python tests/oracle/oracle.py --demo demo --checkpoints build/demo --out tests/oracle/testdata
+	@$(TRAIN_VENV)/bin/python tests/sdk/lmeval/reference.py demo tests/sdk/lmeval
 
 .PHONY: env
 env: build/system-packages ## Print the variables that plain go commands need: eval "$$(make env)"
@@ -58,7 +69,7 @@ env: build/system-packages ## Print the variables that plain go commands need: e
 
 .PHONY: clean
 clean: ## Remove what was built
-	@rm -rf bin build $(NODE_CLIENT)/node_modules
+	@rm -rf bin build lib $(NODE_CLIENT)/node_modules
 
 # System packages: headers that the module of ollama does not carry.
 build/system-packages: scripts/system-packages
@@ -76,6 +87,17 @@ $(VENV)/.done: tests/sdk/python/requirements.txt build/test-packages
 
 $(NODE_CLIENT)/node_modules/.package-lock.json: $(NODE_CLIENT)/package-lock.json build/test-packages
 	@cd $(NODE_CLIENT) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+build/java/.done: $(JAVA_CLIENT)/pom.xml $(JAVA_CLIENT)/src/main/java/Check.java
+	@mkdir -p build/java
+	@if command -v mvn >/dev/null; then mvn --quiet --batch-mode --file $(JAVA_CLIENT)/pom.xml package dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/java/lib; \
+	else echo "Maven is not installed: the Java client is left out"; fi
+	@touch $@
+
+$(TOOLS_VENV)/.done: tests/sdk/lmeval/requirements.txt build/test-packages
+	@python3 -m venv $(TOOLS_VENV)
+	@$(TOOLS_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(TRAIN_VENV)/.done: demo/train/requirements.txt build/test-packages

@@ -384,7 +384,7 @@ func (m *Manager) read(l *load) (all []*content, err error) {
 			return all, errChanged
 		}
 		v, err := m.readPart(c, known.digest)
-		if v.source.equal(p.source) {
+		if v.equal(p.source) {
 			l.versions[p.Name] = v
 		}
 		if err == nil {
@@ -402,7 +402,7 @@ func (m *Manager) known(p part) version {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.versions[p.Name]
-	if !v.source.equal(p.source) {
+	if !v.equal(p.source) {
 		return version{}
 	}
 	return v

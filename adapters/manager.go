@@ -270,7 +270,7 @@ func (m *Manager) join(refs []Ref, parts []part) (*Lease, *load, *waiter, error)
 	known := true
 	for _, p := range parts {
 		v := m.versions[p.Name]
-		if !v.source.equal(p.source) {
+		if !v.equal(p.source) {
 			known = false
 		} else if err := v.remembered(); err != nil {
 			return nil, nil, nil, blame(p.Name, err, len(parts))

@@ -9,9 +9,10 @@ import (
 
 // Base is a served base model with its adapters.
 type Base struct {
-	Name     string
-	Engine   backend.Engine
-	Adapters *Manager
+	Name         string
+	Engine       backend.Engine
+	Adapters     *Manager
+	ChatTemplate string // Jinja, instead of that in the base's file; "" is none
 }
 
 // Registry resolves the names that requests use.

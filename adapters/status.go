@@ -108,7 +108,7 @@ func (m *Manager) describe(all []Status) {
 	for i := range all {
 		s := &all[i]
 		v := m.versions[s.Name]
-		if !v.source.equal(s.source) {
+		if !v.equal(s.source) {
 			v = version{}
 		}
 		s.Version, s.Rank, s.Targets, s.Tensors = v.digest, v.rank, v.targets, v.tensors

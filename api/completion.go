@@ -22,6 +22,8 @@ const (
 	MaxStops    = 64   // strings, and as many tokens
 	MaxStopSize = 1024 // bytes of one stop string
 	MaxLogprobs = 20
+	MaxBestOf   = 20
+	MaxSuffix   = 1 << 20 // bytes
 )
 
 // CompletionRequest is a valid request for /v1/completions.
@@ -31,7 +33,10 @@ type CompletionRequest struct {
 	AddSpecialTokens bool     // for prompts that are text
 	MaxTokens        int
 	Sampling
-	N            int // choices per prompt
+	Suffix       string // what the answer is to lead to; "" is none
+	TruncateTo   int    // the last tokens of each prompt; 0: all, -1: as many as fit
+	N            int    // choices per prompt
+	BestOf       int    // of which they are the best; N at least
 	Stop         []string
 	StopTokens   []int32
 	IncludeStop  bool // in the text
@@ -39,15 +44,19 @@ type CompletionRequest struct {
 	Logprobs     int // -1: none
 	Stream       bool
 	IncludeUsage bool // in a stream
-	NoCache      bool // compute the whole prompt
-	LoRA         []LoRA
+	UsageSoFar   bool // with each piece of it
+
+	PromptLogprobs int  // -1: none
+	SpecialText    bool // special tokens are in the text
+	TokenIDs       bool // are told beside the text
+	TokensAsIDs    bool // in log-probabilities, instead of their text
+	NoCache        bool // compute the whole prompt
+	LoRA           []LoRA
 }
 
 // Fields that would change the answer and are not served. The values listed beside
 // them ask for nothing; beside nil, those in nothing do.
 var unsupported = map[string][]string{
-	"suffix": nil, "best_of": nil, "bad_words": nil, "skip_special_tokens": {"true"}, "return_token_ids": nil,
-	"return_tokens_as_token_ids": nil, "prompt_logprobs": {}, "truncate_prompt_tokens": {"-1", "0"},
 	"use_beam_search": nil, "prompt_embeds": nil,
 }
 
@@ -72,18 +81,23 @@ func DecodeCompletion(body []byte) (*CompletionRequest, *Error) {
 		Stream:           f.boolean("stream", false),
 		NoCache:          !f.boolean("cache_prompt", true),
 		LoRA:             f.lora(),
+		Suffix:           f.suffix(),
+		TruncateTo:       f.integer("truncate_prompt_tokens", 0, -1, math.MaxInt32),
+		PromptLogprobs:   f.integer("prompt_logprobs", -1, 0, MaxLogprobs),
+		SpecialText:      !f.boolean("skip_special_tokens", true),
+		TokenIDs:         f.boolean("return_token_ids", false),
+		TokensAsIDs:      f.boolean("return_tokens_as_token_ids", false),
 	}
 	f.text("user")
 	r.Sampling = f.sampling(r.MaxTokens)
-	r.IncludeUsage = f.streamOptions(r.Stream)
+	r.IncludeUsage, r.UsageSoFar = f.streamOptions(r.Stream)
+	r.BestOf = f.bestOf(r)
 	if f.err == nil && r.Model == "" {
 		f.fail(Invalid("model", "missing_required_parameter", "Missing required parameter: 'model'."))
 	}
-	r.Prompts = f.prompts()
-	if total := len(r.Prompts) * r.N; f.err == nil && total > MaxChoices {
-		f.fail(Invalid("n", "integer_above_max_value", "Invalid 'n': %d choices for each of %d prompts are more than the %d allowed in one request.", r.N, len(r.Prompts), MaxChoices))
-	}
-	f.refuseUnsupported(r.N)
+	r.Prompts = f.prompts("prompt", MaxChoices)
+	f.checkCompletion(r)
+	f.refuseUnsupported(unsupported, r.N)
 	if f.err == nil {
 		r.Grammar = f.grammar() // last: it is the most work
 	}
@@ -91,6 +105,55 @@ func DecodeCompletion(body []byte) (*CompletionRequest, *Error) {
 		return nil, f.err
 	}
 	return r, nil
+}
+
+// bestOf is how many answers are made for each prompt.
+func (f *fields) bestOf(r *CompletionRequest) int {
+	n := f.integer("best_of", r.N, 0, MaxBestOf)
+	if f.raw["best_of"] == nil || n == 0 {
+		return r.N
+	}
+	switch {
+	case n < r.N:
+		f.fail(Invalid("best_of", "integer_below_min_value", "Invalid 'best_of': %d is less than the %d of 'n'.", n, r.N))
+	case n > r.N && r.Stream:
+		f.fail(Invalid("best_of", "invalid_value", "Invalid 'best_of': the best of several answers can't be streamed; leave 'stream' out, or let 'best_of' be 'n'."))
+	}
+	return n
+}
+
+func (f *fields) suffix() string {
+	v, ok := f.raw["suffix"]
+	if !ok {
+		return ""
+	}
+	if v[0] != '"' {
+		f.wrongType("suffix", "a string")
+		return ""
+	}
+	s := f.utf8("suffix", v)
+	if len(s) > MaxSuffix {
+		f.fail(Invalid("suffix", "string_above_max_length", "Invalid 'suffix': a string of %d bytes, at most %d are allowed.", len(s), MaxSuffix))
+	}
+	return s
+}
+
+// checkCompletion refuses what fields ask for only together.
+func (f *fields) checkCompletion(r *CompletionRequest) {
+	switch total := len(r.Prompts) * r.BestOf; {
+	case f.err != nil:
+	case total > MaxChoices && r.BestOf > r.N:
+		f.fail(Invalid("best_of", "integer_above_max_value", "Invalid 'best_of': %d answers to each of %d prompts are more than the %d allowed in one request.", r.BestOf, len(r.Prompts), MaxChoices))
+	case total > MaxChoices:
+		f.fail(Invalid("n", "integer_above_max_value", "Invalid 'n': %d choices for each of %d prompts are more than the %d allowed in one request.", r.N, len(r.Prompts), MaxChoices))
+	case r.PromptLogprobs >= 0 && r.Stream:
+		f.fail(Invalid("prompt_logprobs", "invalid_value", "Invalid 'prompt_logprobs': they are not told in streams; leave 'stream' out, or use 'echo' with 'logprobs'."))
+	case r.Suffix == "":
+	case r.Echo:
+		f.fail(Invalid("suffix", "invalid_value", "Invalid 'suffix': it can't be used with 'echo'."))
+	case slices.ContainsFunc(r.Prompts, func(p Prompt) bool { return p.Tokens != nil }):
+		f.fail(Invalid("suffix", "invalid_value", "Invalid 'suffix': it can be used with prompts that are text only."))
+	}
 }
 
 func (f *fields) stop() []string {
@@ -120,22 +183,21 @@ func (f *fields) stop() []string {
 	return out
 }
 
-func (f *fields) streamOptions(stream bool) (includeUsage bool) {
+func (f *fields) streamOptions(stream bool) (includeUsage, soFar bool) {
 	sub := f.object("stream_options")
 	if !stream && len(sub.raw) > 0 {
 		f.fail(Invalid("stream_options", "", "The 'stream_options' parameter is only allowed when 'stream' is enabled."))
 	}
 	includeUsage = sub.boolean("include_usage", false)
-	if sub.boolean("continuous_usage_stats", false) {
-		sub.refuse("continuous_usage_stats")
-	}
+	soFar = sub.boolean("continuous_usage_stats", false)
 	f.fail(sub.err)
-	return includeUsage
+	return includeUsage, includeUsage && soFar
 }
 
-func (f *fields) refuseUnsupported(n int) {
+// refuseUnsupported refuses what a table such as unsupported lists.
+func (f *fields) refuseUnsupported(table map[string][]string, n int) {
 	for _, name := range slices.Sorted(maps.Keys(f.raw)) {
-		neutral, known := unsupported[name]
+		neutral, known := table[name]
 		if !known {
 			continue
 		}

@@ -17,7 +17,7 @@ func with(members string) string {
 
 func defaults() CompletionRequest {
 	return CompletionRequest{
-		Model: "m", Prompts: []Prompt{{Text: "p"}}, AddSpecialTokens: true, MaxTokens: 16, N: 1, Logprobs: -1,
+		Model: "m", Prompts: []Prompt{{Text: "p"}}, AddSpecialTokens: true, MaxTokens: 16, N: 1, BestOf: 1, Logprobs: -1, PromptLogprobs: -1,
 		Sampling: Sampling{Temperature: 1, TopP: 1, TypicalP: 1, RepetitionPenalty: 1},
 	}
 }
@@ -45,6 +45,7 @@ func (tests accepted) run(t *testing.T) {
 				t.Fatal(err)
 			}
 			got.Seed = 0 // drawn
+			tt.want.BestOf = max(tt.want.BestOf, tt.want.N)
 			if !reflect.DeepEqual(*got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", *got, tt.want)
 			}
@@ -114,8 +115,21 @@ func TestAccepted(t *testing.T) {
 		{"lora empty", `"lora":[]`, defaults()},
 
 		{"neutral values", `"suffix":"","best_of":1,"skip_special_tokens":true,"return_token_ids":false,"return_tokens_as_token_ids":false,
-			"truncate_prompt_tokens":-1,"bad_words":[ ],"use_beam_search":false`, defaults()},
-		{"best_of as n", `"n":3,"best_of":3`, set(func(r *CompletionRequest) { r.N = 3 })},
+			"truncate_prompt_tokens":0,"bad_words":[ ],"use_beam_search":false`, defaults()},
+		{"best_of as n", `"n":3,"best_of":3,"stream":true`, set(func(r *CompletionRequest) { r.N, r.BestOf, r.Stream = 3, 3, true })},
+		{"best_of", `"n":3,"best_of":20`, set(func(r *CompletionRequest) { r.N, r.BestOf = 3, 20 })},
+		{"n without best_of", `"n":3,"best_of":null`, set(func(r *CompletionRequest) { r.N, r.BestOf = 3, 3 })},
+		{"best_of 0", `"best_of":0`, defaults()},
+		{"suffix", `"suffix":"x"`, set(func(r *CompletionRequest) { r.Suffix = "x" })},
+		{"truncate_prompt_tokens", `"truncate_prompt_tokens":-1`, set(func(r *CompletionRequest) { r.TruncateTo = -1 })},
+		{"bad_words", `"bad_words":["a"," b"]`, set(func(r *CompletionRequest) { r.BadWords = []string{"a", " b"} })},
+		{"skip_special_tokens", `"skip_special_tokens":false`, set(func(r *CompletionRequest) { r.SpecialText = true })},
+		{"return_token_ids", `"return_token_ids":true`, set(func(r *CompletionRequest) { r.TokenIDs = true })},
+		{"return_tokens_as_token_ids", `"return_tokens_as_token_ids":true`, set(func(r *CompletionRequest) { r.TokensAsIDs = true })},
+		{"prompt_logprobs", `"prompt_logprobs":0`, set(func(r *CompletionRequest) { r.PromptLogprobs = 0 })},
+		{"continuous_usage_stats", `"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}`,
+			set(func(r *CompletionRequest) { r.Stream, r.IncludeUsage, r.UsageSoFar = true, true, true })},
+		{"continuous_usage_stats alone", `"stream":true,"stream_options":{"continuous_usage_stats":true}`, streamed(false)},
 	}.run(t)
 }
 

@@ -11,40 +11,41 @@ type Prompt struct {
 	Tokens []int32
 }
 
-func (f *fields) prompts() []Prompt {
-	v, ok := f.raw["prompt"]
+// prompts reads a member that is a text, tokens, or a list of at most limit of either.
+func (f *fields) prompts(name string, limit int) []Prompt {
+	v, ok := f.raw[name]
 	if !ok {
-		f.missing("prompt")
+		f.missing(name)
 		return nil
 	}
 	const want = "a string, an array of strings, an array of tokens or an array of such arrays"
 	if v[0] == '"' {
-		return []Prompt{f.textPrompt(v)}
+		return []Prompt{f.textPrompt(name, v)}
 	}
-	elements := f.elements("prompt", v, want, math.MaxInt)
+	elements := f.elements(name, v, want, math.MaxInt)
 	if f.err != nil {
 		return nil
 	}
 	if len(elements) == 0 {
-		f.empty("prompt")
+		f.empty(name)
 		return nil
 	}
 	if c := elements[0][0]; c != '"' && c != '[' {
-		return []Prompt{{Tokens: f.tokenPrompt(elements)}}
+		return []Prompt{{Tokens: f.tokenPrompt(name, elements)}}
 	}
-	if len(elements) > MaxChoices {
-		f.fail(Invalid("prompt", "array_above_max_length", "Invalid 'prompt': %d prompts in one request, at most %d are allowed.", len(elements), MaxChoices))
+	if len(elements) > limit {
+		f.fail(Invalid(name, "array_above_max_length", "Invalid '%s': an array of %d, at most %d are allowed in one request.", name, len(elements), limit))
 		return nil
 	}
 	var out []Prompt
 	for _, e := range elements {
 		switch {
 		case e[0] == '"' && elements[0][0] == '"':
-			out = append(out, f.textPrompt(e))
+			out = append(out, f.textPrompt(name, e))
 		case e[0] == '[' && elements[0][0] == '[':
-			out = append(out, Prompt{Tokens: f.tokenPrompt(f.elements("prompt", e, want, math.MaxInt))})
+			out = append(out, Prompt{Tokens: f.tokenPrompt(name, f.elements(name, e, want, math.MaxInt))})
 		default:
-			f.fail(wrongType("prompt", want, e))
+			f.fail(wrongType(name, want, e))
 		}
 		if f.err != nil {
 			return nil
@@ -53,17 +54,17 @@ func (f *fields) prompts() []Prompt {
 	return out
 }
 
-func (f *fields) textPrompt(v json.RawMessage) Prompt {
-	s := f.utf8("prompt", v)
+func (f *fields) textPrompt(name string, v json.RawMessage) Prompt {
+	s := f.utf8(name, v)
 	if s == "" {
-		f.empty("prompt")
+		f.empty(name)
 	}
 	return Prompt{Text: s}
 }
 
-func (f *fields) tokenPrompt(elements []json.RawMessage) []int32 {
+func (f *fields) tokenPrompt(name string, elements []json.RawMessage) []int32 {
 	if len(elements) == 0 {
-		f.empty("prompt")
+		f.empty(name)
 	}
-	return f.tokenIDs("prompt", elements)
+	return f.tokenIDs(name, elements)
 }

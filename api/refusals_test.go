@@ -117,7 +117,6 @@ func TestRefusedValues(t *testing.T) {
 		{`"stream_options":{"include_usage":true}`, "stream_options", ""},
 		{`"stream":false,"stream_options":{"include_usage":false}`, "stream_options", ""},
 		{`"stream":true,"stream_options":{"include_usage":1}`, "stream_options", badType},
-		{`"stream":true,"stream_options":{"continuous_usage_stats":true}`, "stream_options", unserved},
 
 		{`"lora":[` + strings.Repeat(`{"name":"a"},`, MaxLoRAs) + `{"name":"b"}]`, "lora", tooMany},
 		{`"lora":[{"name":"a","id":0}]`, "lora", badValue},
@@ -174,8 +173,7 @@ func TestMissing(t *testing.T) {
 // A field that would change the answer is refused by name, never passed over.
 func TestUnsupported(t *testing.T) {
 	fields := map[string][]string{
-		"suffix": {`"x"`}, "best_of": {`2`, `1e0`}, "skip_special_tokens": {`false`}, "return_token_ids": {`true`}, "return_tokens_as_token_ids": {`true`},
-		"prompt_logprobs": {`1`, `0`}, "truncate_prompt_tokens": {`8`}, "bad_words": {`["a"]`}, "use_beam_search": {`true`}, "prompt_embeds": {`"AAAA"`},
+		"use_beam_search": {`true`}, "prompt_embeds": {`"AAAA"`},
 	}
 	for field := range unsupported {
 		if fields[field] == nil {
@@ -187,7 +185,28 @@ func TestUnsupported(t *testing.T) {
 			t.Run(field+" "+v, func(t *testing.T) { refused(t, with(`"`+field+`":`+v), field, unserved) })
 		}
 	}
-	t.Run("best_of below n", func(t *testing.T) { refused(t, with(`"n":2,"best_of":1`), "best_of", unserved) })
+}
+
+// Fields that are good alone and not together.
+func TestTogether(t *testing.T) {
+	for name, c := range map[string]struct{ members, param, code string }{
+		"best_of below n":           {`"n":2,"best_of":1`, "best_of", "integer_below_min_value"},
+		"best_of above the limit":   {`"best_of":21`, "best_of", "integer_above_max_value"},
+		"best_of in a stream":       {`"best_of":2,"stream":true`, "best_of", "invalid_value"},
+		"prompt_logprobs streamed":  {`"prompt_logprobs":0,"stream":true`, "prompt_logprobs", "invalid_value"},
+		"all prompt_logprobs":       {`"prompt_logprobs":-1`, "prompt_logprobs", "integer_below_min_value"},
+		"suffix and echo":           {`"suffix":"x","echo":true`, "suffix", "invalid_value"},
+		"an empty bad word":         {`"bad_words":["a",""]`, "bad_words", "empty_string"},
+		"a long bad word":           {`"bad_words":["` + strings.Repeat("a", MaxBadWordSize+1) + `"]`, "bad_words", "string_above_max_length"},
+		"too many bad words":        {`"bad_words":["a"` + strings.Repeat(`,"a"`, MaxBadWords) + `]`, "bad_words", "array_above_max_length"},
+		"bad words that are none":   {`"bad_words":[1]`, "bad_words", badType},
+		"truncate_prompt_tokens -2": {`"truncate_prompt_tokens":-2`, "truncate_prompt_tokens", "integer_below_min_value"},
+		"a long suffix":             {`"suffix":"` + strings.Repeat("a", MaxSuffix+1) + `"`, "suffix", "string_above_max_length"},
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, with(c.members), c.param, c.code) })
+	}
+	refused(t, `{"model":"m","prompt":[1,2],"suffix":"x"}`, "suffix", "invalid_value")
+	refused(t, `{"model":"m","prompt":`+"["+strings.TrimSuffix(strings.Repeat(`"p",`, 10), ",")+"]"+`,"best_of":13}`, "best_of", "integer_above_max_value")
 }
 
 func TestRefusedBodies(t *testing.T) {
@@ -247,7 +266,7 @@ func TestMessagesDoNotRepeatInput(t *testing.T) {
 	for _, body := range []string{
 		string(long), `{` + string(long), `{"n":` + string(long) + `}`, with(`"n":` + string(long)), with(`"n":` + digits), with(`"seed":` + digits), with(`"seed":` + string(long)),
 		with(`"prompt":[` + digits + `]`), with(`"prompt":[` + string(long) + `,5]`), with(`"stop":` + string(long)), with(`"stop":{` + string(long) + `:1}`),
-		with(`"suffix":` + string(long)), with(`"lora":` + string(long)), with(`"lora":[{"name":"a","scale":` + digits + `}]`), with(`"stream_options":` + string(long)),
+		with(`"suffix":[` + string(long) + `]`), with(`"bad_words":[` + string(long) + `]`), with(`"best_of":` + string(long)), with(`"lora":` + string(long)), with(`"lora":[{"name":"a","scale":` + digits + `}]`), with(`"stream_options":` + string(long)),
 		with(`"logit_bias":{` + string(long) + `:1}`), with(`"logit_bias":{"` + digits + `":1}`), with(`"logit_bias":{"5":` + digits + `}`), with(`"stop_token_ids":[` + digits + `]`),
 		with(`"structured_outputs":{` + string(long) + `:1}`), with(`"response_format":{"type":` + string(long) + `}`), with(`"grammar":` + string(long)),
 		with(`"json_schema":` + string(long)), with(`"guided_regex":"(` + strings.Repeat("Z", 5000) + `"`),

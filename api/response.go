@@ -25,6 +25,17 @@ type Choice struct {
 	Text         string    `json:"text"`
 	Logprobs     *Logprobs `json:"logprobs"`
 	FinishReason *string   `json:"finish_reason"`
+
+	PromptLogprobs []map[string]PromptLogprob `json:"prompt_logprobs,omitzero"` // by token id; nil for the first token
+	PromptTokenIDs []int32                    `json:"prompt_token_ids,omitzero"`
+	TokenIDs       []int32                    `json:"token_ids,omitzero"` // of the answer, that which ended it included
+}
+
+// PromptLogprob tells of a token at a place in a prompt.
+type PromptLogprob struct {
+	Logprob Logprob `json:"logprob"`
+	Rank    *int    `json:"rank"` // 1 is the most likely; null if it is not among those that were asked for
+	Decoded string  `json:"decoded_token"`
 }
 
 // Usage counts tokens.

@@ -16,6 +16,8 @@ const (
 	MinRepetitionPenalty = 0.01
 	MaxBiases            = 1024    // of logit_bias; OpenAI allows 300
 	MaxAllowed           = 1 << 16 // of allowed_token_ids
+	MaxBadWords          = 128
+	MaxBadWordSize       = 256 // bytes
 )
 
 // Sampling says how the next token is chosen. Token ids may be outside the
@@ -33,8 +35,9 @@ type Sampling struct {
 	MinTokens         int         // MaxTokens at most
 	IgnoreEOS         bool
 	Allowed           []int32 // nil: all
-	Grammar           string  // GBNF; "" is none
-	Seed              uint32  // the client's, or drawn
+	BadWords          []string
+	Grammar           string // GBNF; "" is none
+	Seed              uint32 // the client's, or drawn
 }
 
 // TokenBias is added to the logit of a token.
@@ -58,6 +61,7 @@ func (f *fields) sampling(maxTokens int) Sampling {
 		MinTokens:         f.integer("min_tokens", 0, 0, math.MaxInt32),
 		IgnoreEOS:         f.boolean("ignore_eos", false),
 		Allowed:           f.tokens("allowed_token_ids", MaxAllowed),
+		BadWords:          f.badWords(),
 		Seed:              f.seed(),
 	}
 	if s.MinTokens > maxTokens {
@@ -67,6 +71,30 @@ func (f *fields) sampling(maxTokens int) Sampling {
 		f.empty("allowed_token_ids")
 	}
 	return s
+}
+
+func (f *fields) badWords() []string {
+	v, ok := f.raw["bad_words"]
+	if !ok {
+		return nil
+	}
+	const want = "an array of strings"
+	var out []string
+	for _, e := range f.elements("bad_words", v, want, MaxBadWords) {
+		if e[0] != '"' {
+			f.fail(wrongType("bad_words", want, e))
+			return nil
+		}
+		switch word := f.utf8("bad_words", e); {
+		case word == "":
+			f.fail(Invalid("bad_words", "empty_string", "Invalid 'bad_words': a word must not be empty."))
+		case len(word) > MaxBadWordSize:
+			f.fail(Invalid("bad_words", "string_above_max_length", "Invalid 'bad_words': a word of %d bytes, at most %d are allowed.", len(word), MaxBadWordSize))
+		default:
+			out = append(out, word)
+		}
+	}
+	return out
 }
 
 func (f *fields) logitBias() []TokenBias {

@@ -43,7 +43,7 @@ type Engine interface {
 	// When ctx ends, the sequence and its cache are freed within one step and
 	// the last event carries the context's error.
 	//
-	// Errors: *ContextLengthError, *GrammarError, ErrSlotRange, ErrQueueFull, ErrClosed.
+	// Errors: *ContextLengthError, *GrammarError, ErrSlotRange, ErrQueueFull, ErrClosed, ErrLost.
 	Submit(ctx context.Context, r *Request) (<-chan Event, error)
 
 	// FillSlot puts a slot image into a slot, in bounded pieces between steps,
@@ -51,7 +51,7 @@ type Engine interface {
 	// meanwhile. The caller makes sure that no request uses the slot.
 	//
 	// Errors: ErrSlotRange (slot 0 is the base and can't be filled), ErrImageSize,
-	// ErrClosed, the context's error (the slot's content is then undefined).
+	// ErrClosed, ErrLost, the context's error (the slot's content is then undefined).
 	FillSlot(ctx context.Context, slot int, image []byte) error
 
 	// Stats returns counters since the start and gauges of this moment.
@@ -176,7 +176,7 @@ type Request struct {
 	Stop        []string // generation ends before the first of these; not in the text
 	StopTokens  []Token  // generation ends with any of these; not in the text
 	IncludeStop bool     // what stopped the generation is in the text
-	SpecialText bool     // special tokens are in the text, by their names
+	SpecialText bool     // special tokens are in the text, by their names; not what ends the answer, unless IncludeStop
 
 	// Logprobs is the number of most likely tokens to report beside each
 	// generated token; 0 reports the generated one only, -1 nothing.
@@ -187,7 +187,7 @@ type Request struct {
 
 // Sampling chooses the next token. What its zero value leaves out changes nothing;
 // temperature 0 is greedy. In this order: what must not be chosen is taken out
-// (MinTokens, IgnoreEOS, Allowed, Grammar), biases and penalties change the
+// (MinTokens, IgnoreEOS, Allowed, BadWords, Grammar), biases and penalties change the
 // logits, TopK, TypicalP, TopP and MinP cut the tempered distribution, and Seed
 // draws from what is left.
 type Sampling struct {
@@ -203,10 +203,10 @@ type Sampling struct {
 	FrequencyPenalty  float32 // the same, times their number
 	LogitBias         []TokenBias
 
-	MinTokens int       // the answer does not end before it has as many
+	MinTokens int       // the answer does not end before it has as many; a stop string within them does not count
 	IgnoreEOS bool      // no end-of-generation token is chosen
 	Allowed   []Token   // no other token is chosen; nil allows all
-	BadWords  [][]Token // none of these sequences is completed
+	BadWords  [][]Token // none of these sequences is completed in the answer; the prompt does not count
 	Grammar   string    // GBNF whose rule "root" the answer follows; "" is none
 	// GrammarAfter are strings of which the first that the answer's text contains
 	// begins what follows Grammar, itself included; special tokens count by their
@@ -306,6 +306,7 @@ var (
 	ErrImageSize  = errors.New("the slot image has the wrong size")
 	ErrSlowReader = errors.New("the reader is too slow: its event buffer is full")
 	ErrDecode     = errors.New("the engine failed to compute a step")
+	ErrLost       = errors.New("the engine can't compute any more: its device has failed")
 	ErrNoToken    = errors.New("no token can be chosen: what is allowed and what is not exclude each other")
 	ErrGrammar    = errors.New("the grammar takes too long to follow: it is too ambiguous")
 )

@@ -87,15 +87,24 @@ func (l *loop) measure(requests []*backend.Request) (float64, error) {
 func (l *loop) run() {
 	runtime.LockOSThread()
 	defer close(l.done)
-	m, err := llama.LoadModel(l.params.Path, llama.ModelParams{})
+	where, err := l.params.Place()
+	if err != nil {
+		l.done <- loopResult{err: err}
+		return
+	}
+	m, err := llama.LoadModel(l.params.Path, where)
 	if err != nil {
 		l.done <- loopResult{err: err}
 		return
 	}
 	defer m.Close()
+	flash := llama.FlashOn
+	if len(where.Devices) > 0 {
+		flash = llama.FlashAuto
+	}
 	c, err := m.NewContext(llama.ContextParams{
 		CacheTokens: l.params.CacheTokens, StepTokens: 512, Sequences: l.params.Sequences, Threads: l.params.Threads,
-		KeyType: backend.F16, ValueType: backend.F16, Flash: llama.FlashOn, // as the engine chooses them
+		KeyType: backend.F16, ValueType: backend.F16, Flash: flash, // as the engine chooses them
 	})
 	if err != nil {
 		l.done <- loopResult{err: err}

@@ -22,11 +22,12 @@ import (
 type Scenario struct {
 	Name  string
 	Shows string // in a line
+	Named bool   // it is run only if it is asked for by name
 	Run   func(context.Context, *Env) ([]Figure, error)
 }
 
 // Scenarios are all there are, in the order in which they run.
-var Scenarios = []Scenario{mixed, bare, streaming, sampling, zipf, prefix, stall, fairness, loads, switching, storm, slots, cycles}
+var Scenarios = []Scenario{mixed, decode, bare, streaming, sampling, zipf, prefix, stall, fairness, loads, switching, storm, slots, cycles}
 
 // Figure is a measured value, held against a target.
 type Figure struct {
@@ -58,9 +59,12 @@ func (f *Figure) Met() bool {
 // Options configure a run.
 type Options struct {
 	Dir       string   // for the base and the adapters; made if need be, and used again
-	Scenarios []string // empty means all
+	Scenarios []string // empty means all but those that must be named
 	Quick     bool     // fewer rounds and shorter ones: for a look, not for a figure
 	Threads   int      // 0 means all CPUs
+	Size      string   // of the base: "200m" or "7b"; empty means 200m
+	Type      string   // of its matrices: "f16", "q8_0" or "q4_0"; empty means f16
+	Bandwidth float64  // of the memory that the base lies in, GB/s; 0 means that it is not known
 	Version   string
 	Progress  func(string) // is told what happens, in lines
 }
@@ -114,7 +118,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 
 func choose(names []string) ([]Scenario, error) {
 	if len(names) == 0 {
-		return Scenarios, nil
+		return slices.DeleteFunc(slices.Clone(Scenarios), func(s Scenario) bool { return s.Named }), nil
 	}
 	var chosen []Scenario
 	for _, name := range names {

@@ -24,8 +24,9 @@ type Env struct {
 	Config  synth.Config
 	Folder  fs.FS // of as many adapters as sequences
 
-	dir      string // where files are made
-	progress func(string)
+	bandwidth float64 // of memory, GB/s; 0: not known
+	dir       string  // where files are made
+	progress  func(string)
 }
 
 const (
@@ -34,11 +35,27 @@ const (
 )
 
 func newEnv(o Options) (*Env, error) {
-	e := &Env{Quick: o.Quick, Threads: o.Threads, Config: synth.Default, progress: o.Progress}
+	config, err := configOf(o.Size, o.Type)
+	if err != nil {
+		return nil, err
+	}
+	e := &Env{Quick: o.Quick, Threads: o.Threads, Config: config, bandwidth: o.Bandwidth, progress: o.Progress}
 	if e.Threads == 0 {
 		e.Threads = runtime.NumCPU()
 	}
 	return e, e.generate(o.Dir)
+}
+
+// configOf is the base's by the names that people give.
+func configOf(size, typ string) (synth.Config, error) {
+	config, ok := map[string]synth.Config{"": synth.Default, "200m": synth.Default, "7b": synth.Seven}[size]
+	if !ok {
+		return config, fmt.Errorf("no base of size %q (there are 200m and 7b)", size)
+	}
+	if config.Type, ok = map[string]synth.Type{"": synth.F16, "f16": synth.F16, "q8_0": synth.Q8_0, "q4_0": synth.Q4_0}[typ]; !ok {
+		return config, fmt.Errorf("no base of type %q (there are f16, q8_0 and q4_0)", typ)
+	}
+	return config, nil
 }
 
 // generate makes base and adapters, unless dir has them.

@@ -44,8 +44,11 @@ func benchCommand(version string) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&o.Dir, "dir", "build/bench", "where base and adapters are made and kept, 0.9 GB")
-	c.Flags().StringArrayVar(&o.Scenarios, "scenario", nil, "what to measure, again for another; all if none ("+strings.Join(bench.Names(), ", ")+")")
+	c.Flags().StringArrayVar(&o.Scenarios, "scenario", nil, "what to measure, again for another; all but decode if none ("+strings.Join(bench.Names(), ", ")+")")
 	c.Flags().BoolVar(&o.Quick, "quick", false, "a look in a few minutes; too short for figures to rely on")
+	c.Flags().StringVar(&o.Size, "size", "200m", "of the base: 200m, or 7b, which takes 15 GB of disk and a GPU")
+	c.Flags().StringVar(&o.Type, "type", "f16", "of the base's matrices: f16, q8_0, q4_0")
+	c.Flags().Float64Var(&o.Bandwidth, "bandwidth", 0, "of the memory that the base lies in, GB/s: what share of it decoding reaches is told")
 	c.Flags().IntVar(&o.Threads, "threads", 0, "of llama.cpp; 0 means all CPUs")
 	c.Flags().StringVar(&file, "json", "build/bench/results.json", "where the figures are written")
 	return c

@@ -3,11 +3,13 @@ package cli
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"lorikeet/adapters"
+	"lorikeet/adapters/gguf"
 	"lorikeet/backend"
 	"lorikeet/backend/engine"
 	"lorikeet/config"
@@ -119,6 +121,19 @@ func (m *models) openBase(c config.Model, folder *adapters.Folder, a config.Adap
 	case "f32":
 		cacheType = &f32
 	}
+	var chatTemplate []byte
+	if c.ChatTemplate != "" {
+		if chatTemplate, err = os.ReadFile(c.ChatTemplate); err != nil {
+			return fmt.Errorf("chat_template: %w", err)
+		}
+	}
+	var pooling *backend.Pooling // nil: as the base's file says
+	switch last, mean := backend.PoolLast, backend.PoolMean; c.Pooling {
+	case "last":
+		pooling = &last
+	case "mean":
+		pooling = &mean
+	}
 	start := time.Now()
 	rank := c.MaxRank
 	if rank == 0 && c.Slots >= 0 {
@@ -126,10 +141,19 @@ func (m *models) openBase(c config.Model, folder *adapters.Folder, a config.Adap
 		rank = adapters.PoolRank(largest)
 		slog.Info("the pool's rank follows the adapters", "model", c.Name, "largest", largest, "rank", rank)
 	}
+	targets := c.Targets
+	if len(targets) == 0 {
+		targets = engine.DefaultTargets
+	}
+	sizes, err := gguf.Sizes(os.DirFS(filepath.Dir(c.Path)), filepath.Base(c.Path), targets)
+	if err != nil {
+		slog.Warn("the memory that a base takes can't be told from its header", "model", c.Name, "err", err)
+	}
 	e, err := engine.New(engine.Params{
 		Path: c.Path, Context: c.Context, Sequences: c.Sequences, CacheTokens: c.CacheTokens, Queue: c.Queue, QueueTokens: c.QueueTokens,
-		StepTokens: c.StepTokens, Stretch: c.Stretch, Threads: c.Threads, GPULayers: c.GPULayers,
-		CacheType: cacheType, Slots: c.Slots, Rank: rank, Targets: c.Targets,
+		StepTokens: c.StepTokens, Stretch: c.Stretch, Threads: c.Threads,
+		GPULayers: c.GPULayers, Devices: c.Devices, Split: c.TensorSplit, Flash: flash(c.FlashAttention), Sizes: sizes,
+		CacheType: cacheType, Slots: c.Slots, Rank: rank, Targets: c.Targets, Pooling: pooling,
 	})
 	if err != nil {
 		return err
@@ -137,10 +161,19 @@ func (m *models) openBase(c config.Model, folder *adapters.Folder, a config.Adap
 	m.closers = append(m.closers, func() { _ = e.Close() }) // it only waits
 	manager := adapters.NewManager(catalog, e, adapters.Options{LoadTimeout: a.LoadTimeout, UnloadTimeout: a.UnloadTimeout, HostBytes: a.HostBytes})
 	m.closers = append(m.closers, manager.Close)
-	m.bases = append(m.bases, &adapters.Base{Name: c.Name, Engine: e, Adapters: manager})
+	m.bases = append(m.bases, &adapters.Base{Name: c.Name, Engine: e, Adapters: manager, ChatTemplate: string(chatTemplate)})
 	catalog.AwaitSettled() // so that what is told of the start is the whole
 	info := e.Info()
 	slog.Info("base loaded", "model", c.Name, "architecture", info.Architecture, "parameters", fmt.Sprintf("%.1fM", float64(info.Parameters)/1e6),
 		"context", info.Context, "slots", max(0, info.Pool.Slots-1), "rank", info.Pool.Rank, "adapters", len(catalog.Names()), "took", time.Since(start).Round(time.Millisecond))
 	return nil
+}
+
+// flash is the engine's wish by what is configured; nil: if it can be computed.
+func flash(mode string) *bool {
+	if mode == "" || mode == "auto" {
+		return nil
+	}
+	on := mode == "on"
+	return &on
 }

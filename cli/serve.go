@@ -70,12 +70,13 @@ func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Wr
 
 	handler := server.New(server.Options{
 		Registry: registry, MaxBodyBytes: cfg.Server.MaxBodyBytes, BodyTimeout: cfg.Server.BodyTimeout, AdminKey: cfg.Server.AdminKey, Version: version,
+		Keys: apiKeys(cfg.Server.APIKeys), Origins: cfg.Server.CORSOrigins, AdapterLimits: adapterLimits(cfg.Adapters),
 	})
 	httpServer := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    server.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -91,11 +92,32 @@ func serve(ctx context.Context, cfg *config.Config, version string, stdout io.Wr
 	handler.Drain()
 	drain, cancel := context.WithTimeout(context.Background(), cfg.Server.ShutdownTimeout)
 	defer cancel()
-	if err := httpServer.Shutdown(drain); err != nil {
+	// Until the last request has ended the port stays open, so that others are told to go elsewhere.
+	err = handler.Wait(drain)
+	if err == nil {
+		err = httpServer.Shutdown(drain)
+	}
+	if err != nil {
 		slog.Warn("some requests did not finish in time", "err", err)
 		_ = httpServer.Close()
 	}
 	return nil
+}
+
+func apiKeys(configured []config.APIKey) []server.Key {
+	var keys []server.Key
+	for _, k := range configured {
+		keys = append(keys, server.Key{Name: k.Name, Hash: k.Hash(), Models: k.Models, Limits: server.Limits(k.Limits)})
+	}
+	return keys
+}
+
+// adapterLimits gives nil if no adapter is limited.
+func adapterLimits(a config.Adapters) func(base, adapter string) server.Limits {
+	if !a.Limited() {
+		return nil
+	}
+	return func(base, adapter string) server.Limits { return server.Limits(a.LimitsOf(base, adapter)) }
 }
 
 // greet tells a person what is served and how to try it.

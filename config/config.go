@@ -34,6 +34,8 @@ type Server struct {
 	BodyTimeout     time.Duration `mapstructure:"body_timeout"`
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 	AdminKey        string        `mapstructure:"admin_key"` // "": adapters are managed from this machine only
+	APIKeys         []APIKey      `mapstructure:"api_keys"`  // none: models are for everyone
+	CORSOrigins     []string      `mapstructure:"cors_origins"`
 }
 
 // Log is what is written to standard error.
@@ -44,13 +46,14 @@ type Log struct {
 
 // Adapters says where adapters come from and how they are kept.
 type Adapters struct {
-	Dir           string        // of all models that name no folder of their own
-	Roots         []string      // from which adapters can be registered at run time, beside the folders
-	State         string        // a file; empty: in Dir, if there is one
-	Settle        time.Duration // for how long files have not changed when they are taken
-	LoadTimeout   time.Duration `mapstructure:"load_timeout"`
-	UnloadTimeout time.Duration `mapstructure:"unload_timeout"`
-	HostBytes     int64         `mapstructure:"host_bytes"` // for each base
+	Dir           string                   // of all models that name no folder of their own
+	Roots         []string                 // from which adapters can be registered at run time, beside the folders
+	State         string                   // a file; empty: in Dir, if there is one
+	Settle        time.Duration            // for how long files have not changed when they are taken
+	LoadTimeout   time.Duration            `mapstructure:"load_timeout"`
+	UnloadTimeout time.Duration            `mapstructure:"unload_timeout"`
+	HostBytes     int64                    `mapstructure:"host_bytes"` // for each base
+	Limits        `mapstructure:",squash"` // of each adapter
 	Entries       []Adapter
 }
 
@@ -60,26 +63,32 @@ type Adapter struct {
 	Path   string
 	Model  string // whose it is; may be empty if there is one model
 	Pinned bool
+	Limits `mapstructure:",squash"` // in place of those of all adapters, where they are not 0
 }
 
 // Model is one base. Zeros mean the engine's defaults.
 type Model struct {
-	Name        string
-	Path        string
-	Context     int
-	Sequences   int
-	CacheTokens int `mapstructure:"cache_tokens"`
-	Queue       int
-	QueueTokens int     `mapstructure:"queue_tokens"`
-	StepTokens  int     `mapstructure:"step_tokens"`
-	Stretch     float64 `mapstructure:"prompt_stretch"`
-	Threads     int
-	GPULayers   int    `mapstructure:"gpu_layers"`
-	KVCacheType string `mapstructure:"kv_cache_type"`
-	Slots       int
-	MaxRank     int      `mapstructure:"max_rank"` // 0: follows the adapters found at start
-	Targets     []string // matrices that adapters may change
-	AdaptersDir string   `mapstructure:"adapters_dir"`
+	Name           string
+	Path           string
+	Context        int
+	Sequences      int
+	CacheTokens    int `mapstructure:"cache_tokens"`
+	Queue          int
+	QueueTokens    int     `mapstructure:"queue_tokens"`
+	StepTokens     int     `mapstructure:"step_tokens"`
+	Stretch        float64 `mapstructure:"prompt_stretch"`
+	Threads        int
+	GPULayers      *int      `mapstructure:"gpu_layers"` // nil: all, if there is a CUDA backend
+	Devices        []string  // GPUs; empty: all
+	TensorSplit    []float64 `mapstructure:"tensor_split"`    // share of each of them; empty: by free memory
+	FlashAttention string    `mapstructure:"flash_attention"` // empty: auto
+	KVCacheType    string    `mapstructure:"kv_cache_type"`
+	Slots          int
+	MaxRank        int      `mapstructure:"max_rank"` // 0: follows the adapters found at start
+	Targets        []string // matrices that adapters may change
+	AdaptersDir    string   `mapstructure:"adapters_dir"`
+	Pooling        string   // of embeddings: last, mean; empty: as the model's file says
+	ChatTemplate   string   `mapstructure:"chat_template"` // a file; empty: as the base has it
 }
 
 // defaults has every key that is not within a list.
@@ -89,6 +98,8 @@ var defaults = map[string]any{
 	"server.body_timeout":     30 * time.Second,
 	"server.shutdown_timeout": 30 * time.Second,
 	"server.admin_key":        "",
+	"server.api_keys":         []APIKey{},
+	"server.cors_origins":     []string{},
 	"log.level":               "info",
 	"log.format":              "text",
 	"adapters.dir":            "",
@@ -99,6 +110,10 @@ var defaults = map[string]any{
 	"adapters.load_timeout":   5 * time.Second,
 	"adapters.unload_timeout": 30 * time.Second,
 	"adapters.host_bytes":     int64(1 << 30),
+
+	"adapters.requests_per_minute": 0,
+	"adapters.tokens_per_minute":   0,
+	"adapters.concurrent":          0,
 }
 
 // EnvPrefix begins the names of environment variables: server.addr is
@@ -131,8 +146,9 @@ func Load(file string, overrides map[string]any) (*Config, error) {
 	}
 	var c Config
 	err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
-		wholeDurations, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","))))
+		wholeDurations, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), plainKeys)))
 	if err == nil {
+		c.Server.nameKeys()
 		err = c.Validate()
 	}
 	if err != nil && file != "" {
@@ -173,8 +189,8 @@ func (c *Config) Validate() error {
 	if c.Server.MaxBodyBytes < 1024 {
 		bad("server.max_body_bytes", "%d is below 1024", c.Server.MaxBodyBytes)
 	}
-	if strings.ContainsFunc(c.Server.AdminKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		bad("server.admin_key", "a key has no spaces and only characters that a header can carry")
+	if !sendable(c.Server.AdminKey) {
+		bad("server.admin_key", "%s", keyRule)
 	}
 	for key, d := range map[string]time.Duration{
 		"server.body_timeout": c.Server.BodyTimeout, "server.shutdown_timeout": c.Server.ShutdownTimeout, "adapters.load_timeout": c.Adapters.LoadTimeout,
@@ -189,6 +205,12 @@ func (c *Config) Validate() error {
 	}
 	if formats := []string{"text", "json"}; !slices.Contains(formats, c.Log.Format) {
 		bad("log.format", "%q is none of %s", c.Log.Format, strings.Join(formats, ", "))
+	}
+	c.Server.validateKeys(bad)
+	for i, origin := range c.Server.CORSOrigins {
+		if !validOrigin(origin) {
+			bad(fmt.Sprintf("server.cors_origins[%d]", i), "%q is neither * nor an origin such as https://app.example.com", origin)
+		}
 	}
 	c.Adapters.validate(c.Models, bad)
 	seen := map[string]bool{}
@@ -207,6 +229,7 @@ func (a *Adapters) validate(models []Model, bad func(key, format string, args ..
 	if a.HostBytes < 0 {
 		bad("adapters.host_bytes", "%d is below 0", a.HostBytes)
 	}
+	a.Limits.validate("adapters", bad)
 	if a.Dir != "" {
 		if err := isDir(a.Dir); err != nil {
 			bad("adapters.dir", "%v", err)
@@ -227,6 +250,7 @@ func (a *Adapters) validate(models []Model, bad func(key, format string, args ..
 			bad(key+".name", "adapter name %q is used twice", e.Name)
 		}
 		seen[e.Model+":"+e.Name] = true
+		e.validate(key, bad)
 		if e.Path == "" {
 			bad(key+".path", "is missing")
 		} else if _, err := os.Stat(e.Path); err != nil {
@@ -254,7 +278,7 @@ func (m *Model) validate(key string, bad func(key, format string, args ...any)) 
 	}{
 		{"context", m.Context, 0, 1 << 22}, {"sequences", m.Sequences, 0, 256}, {"cache_tokens", m.CacheTokens, 0, 1 << 26},
 		{"queue", m.Queue, 0, 1 << 20}, {"queue_tokens", m.QueueTokens, 0, 1 << 30}, {"step_tokens", m.StepTokens, 0, 1 << 16},
-		{"threads", m.Threads, 0, 1024}, {"gpu_layers", m.GPULayers, -1, 1 << 16}, {"slots", m.Slots, -1, 1024}, {"max_rank", m.MaxRank, 0, 512},
+		{"threads", m.Threads, 0, 1024}, {"slots", m.Slots, -1, 1024}, {"max_rank", m.MaxRank, 0, 512},
 	} {
 		if n.value < n.low || n.value > n.high {
 			bad(key+"."+n.name, "%d is not between %d and %d", n.value, n.low, n.high)
@@ -263,12 +287,26 @@ func (m *Model) validate(key string, bad func(key, format string, args ...any)) 
 	if m.Stretch != 0 && !(m.Stretch >= 1.1 && m.Stretch <= 100) {
 		bad(key+".prompt_stretch", "%v is not between 1.1 and 100", m.Stretch)
 	}
+	if n := m.GPULayers; n != nil && (*n < -1 || *n > 1<<16) {
+		bad(key+".gpu_layers", "%d is not between -1 and %d", *n, 1<<16)
+	}
+	if modes := []string{"", "auto", "on", "off"}; !slices.Contains(modes, m.FlashAttention) {
+		bad(key+".flash_attention", "%q is none of auto, on, off", m.FlashAttention)
+	}
 	if types := []string{"", "f16", "f32"}; !slices.Contains(types, m.KVCacheType) {
 		bad(key+".kv_cache_type", "%q is none of f16, f32", m.KVCacheType)
+	}
+	if poolings := []string{"", "last", "mean"}; !slices.Contains(poolings, m.Pooling) {
+		bad(key+".pooling", "%q is none of last, mean", m.Pooling)
 	}
 	if m.AdaptersDir != "" {
 		if err := isDir(m.AdaptersDir); err != nil {
 			bad(key+".adapters_dir", "%v", err)
+		}
+	}
+	if m.ChatTemplate != "" {
+		if _, err := os.Stat(m.ChatTemplate); err != nil {
+			bad(key+".chat_template", "%s can't be opened", m.ChatTemplate)
 		}
 	}
 }

@@ -75,6 +75,20 @@ func TestRefusals(t *testing.T) {
 	tests := []struct{ file, want string }{
 		{"server: {adr: x}", "adr"},
 		{"server: {addr: nonsense}", "server.addr"},
+		{"server: {api_keys: [{name: a}]}", "server.api_keys[0]: one of key and key_sha256"},
+		{"server: {api_keys: [{key: s3cret, key_sha256: abc}]}", "server.api_keys[0]: one of key and key_sha256"},
+		{"server: {api_keys: [{key_sha256: abc}]}", "server.api_keys[0].key_sha256: is not a SHA-256"},
+		{"server: {api_keys: [{key: 's3cret word'}]}", "server.api_keys[0].key: a key has no spaces"},
+		{"server: {api_keys: [s3cret, s3cret]}", "server.api_keys[1]: the same key"},
+		{"server: {api_keys: [s3cret, {key_sha256: 1EC1C26B50D5D3C58D9583181AF8076655FE00756BF7285940BA3670F99FCBA0}]}", "server.api_keys[1]: the same key"},
+		{"server: {api_keys: [{name: key-2, key: s3cret}, other]}", "server.api_keys[1].name: \"key-2\" is used twice"},
+		{"server: {admin_key: s3cret, api_keys: [s3cret]}", "server.api_keys[0]: is the admin key"},
+		{"server: {api_keys: [{key: s3cret, requests_per_minute: -1}]}", "server.api_keys[0].requests_per_minute: -1"},
+		{"server: {api_keys: [{key: s3cret, model: x}]}", "model"},
+		{"server: {cors_origins: [app.example.com]}", "server.cors_origins[0]"},
+		{"server: {cors_origins: ['https://app.example.com/']}", "server.cors_origins[0]"},
+		{"adapters: {concurrent: -1}", "adapters.concurrent: -1"},
+		{"models: [{name: m, path: x, pooling: first}]", "models[0].pooling"},
 		{"server: {admin_key: 'two words'}", "server.admin_key: a key has no spaces"},
 		{"adapters: {load_timeout: 5}", "not a duration"},
 		{"adapters: {load_timeout: -1s}", "adapters.load_timeout"},
@@ -83,13 +97,14 @@ func TestRefusals(t *testing.T) {
 		{"models: [{path: x}]", "models[0].name"},
 		{"models: [{name: 'a,b', path: x}]", "models[0].name"},
 		{"models: [{name: m}]", "models[0].path"},
+		{"models: [{name: m, path: x, chat_template: /does/not/exist}]", "models[0].chat_template"},
 		{"models: [{name: m, path: x, sequences: 300}]", "models[0].sequences: 300 is not between 0 and 256"},
 		{"models: [{name: m, path: x, wrong: 1}]", "wrong"},
 		{"a: [", "config"},
 	}
 	for _, tt := range tests {
 		_, err := Load(write(t, tt.file), nil)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v, want %q in it", tt.file, err, tt.want)
 		}
 	}

@@ -48,7 +48,7 @@ func (s *Server) writeStatus(w http.ResponseWriter, r *http.Request, b *adapters
 // described is a status as it is sent: what is not known is null.
 func described(b *adapters.Base, st *adapters.Status) api.Adapter {
 	a := api.Adapter{
-		ID: b.Name + ":" + st.Name, Object: "adapter", Name: st.Name, Base: b.Name, Origin: string(st.Origin), Path: st.Path,
+		ID: modelName(b, st.Name), Object: "adapter", Name: st.Name, Base: b.Name, Origin: string(st.Origin), Path: st.Path,
 		Pinned: st.Pinned, Tier: string(st.Tier), Slot: known(st.Slot), Leases: st.Leases,
 		Version: known(st.Version), Bytes: known(st.Bytes), Incomplete: known(st.Incomplete), Error: known(st.Error),
 	}
@@ -77,20 +77,21 @@ func known[T comparable](v T) *T {
 
 // loraAdapters answers GET /lora-adapters, as llama-server does: the adapters of a
 // base, that of the model which the query names or the first, and the ids by which the
-// lora field of requests calls them.
+// lora field of requests calls them, as far as the key may use them.
 func (s *Server) loraAdapters(w http.ResponseWriter, r *http.Request) {
 	base := s.opts.Registry.Bases()[0]
 	if name := r.URL.Query().Get("model"); name != "" {
+		var adapter string
 		var ok bool
-		if base, _, ok = s.opts.Registry.Resolve(name); !ok {
+		if base, adapter, ok = s.opts.Registry.Resolve(name); !ok || !keyOf(r).allows(base, adapter) {
 			writeError(w, r, api.ModelNotFound(name))
 			return
 		}
 	}
 	list := []api.LoRAEntry{}
 	for _, name := range base.Adapters.Names() {
-		if st, ok := base.Adapters.Status(name); ok { // else it went just now
-			list = append(list, api.LoRAEntry{ID: st.ID, Name: st.Name, Path: base.Name + ":" + st.Name})
+		if st, ok := base.Adapters.Status(name); ok && keyOf(r).allows(base, name) { // not ok: it went just now
+			list = append(list, api.LoRAEntry{ID: st.ID, Name: st.Name, Path: modelName(base, st.Name)})
 		}
 	}
 	slices.SortFunc(list, func(a, b api.LoRAEntry) int { return a.ID - b.ID })

@@ -29,15 +29,21 @@ func accept[T any](s *Server, w http.ResponseWriter, r *http.Request, decode fun
 		writeError(w, r, errDraining())
 		return nil, false
 	}
-	body, err := s.readBody(w, r)
-	if err == nil {
-		req, err = decode(body)
-	}
+	req, err := decodeBody(s, w, r, decode)
 	if err != nil {
 		writeError(w, r, err)
 		return nil, false
 	}
 	return req, true
+}
+
+// decodeBody reads and decodes a request that is served while the server drains, too.
+func decodeBody[T any](s *Server, w http.ResponseWriter, r *http.Request, decode func(body []byte) (*T, *api.Error)) (*T, *api.Error) {
+	body, err := s.readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return decode(body)
 }
 
 // readBody reads a JSON body within the size and time that clients are given.

@@ -28,13 +28,14 @@ func TestClientLeaves(t *testing.T) {
 					left := make(chan error, 1)
 					read := make(chan struct{}) // closed when the client has seen enough
 					go func() {
-						defer close(read)
 						resp, err := s.send(ctx, http.MethodPost, "/v1/completions", nil, s.encode(b))
 						if err == nil {
-							defer resp.Body.Close()
+							defer resp.Body.Close() // not before it is to leave: closing leaves, too
 							_, err = bufio.NewReader(resp.Body).ReadString('\n')
 						}
+						close(read)
 						left <- err
+						<-ctx.Done()
 					}()
 					for range 4 {
 						<-e.submitted

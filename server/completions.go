@@ -1,7 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"lorikeet/api"
@@ -30,7 +33,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, apiError(err, req.Model))
 		return
 	}
-	g, err := generate(r.Context(), t.base.Engine, c.requests)
+	g, err := t.generate(r.Context(), c.requests)
 	if err != nil {
 		writeError(w, r, apiError(err, req.Model))
 		return
@@ -68,17 +71,20 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 	c := &completion{
 		req: req,
 		head: api.Completion{
-			ID: "cmpl-" + randomHex(12), Object: "text_completion", Created: time.Now().Unix(), Model: req.Model,
+			ID: "cmpl-" + randomID(), Object: "text_completion", Created: time.Now().Unix(), Model: req.Model,
 			SystemFingerprint: t.fingerprint(),
 		},
 	}
 	engine := t.base.Engine
-	if err := checkVocabulary(engine, req); err != nil {
+	if err := checkVocabulary(engine, &req.Sampling, req.StopTokens); err != nil {
 		return nil, err
 	}
-	common := template(req)
+	common, err := template(engine, req)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range req.Prompts {
-		tokens, err := promptTokens(engine, p, req.AddSpecialTokens)
+		tokens, err := c.prompt(engine, p)
 		if err != nil {
 			return nil, err
 		}
@@ -86,18 +92,27 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 		r := common
 		r.Prompt = tokens
 		t.place(&r)
-		for j := range req.N {
+		for j := range req.BestOf {
 			own := r
 			own.Sampling.Seed += uint32(j)
 			c.requests = append(c.requests, &own)
-			ch := &choice{index: len(c.choices)}
-			if req.Logprobs >= 0 {
-				ch.logprobs = &logprobList{engine: engine}
-			}
-			c.choices = append(c.choices, ch)
+			c.choices = append(c.choices, newChoice(req, engine, len(c.choices), tokens))
 		}
 	}
 	return c, nil
+}
+
+// prompt makes the tokens of a prompt.
+func (c *completion) prompt(e backend.Engine, p api.Prompt) ([]backend.Token, error) {
+	tokens, err := promptTokens(e, p, c.req.AddSpecialTokens)
+	if err != nil {
+		return nil, err
+	}
+	tokens = truncated(e, tokens, c.req.TruncateTo, c.req.MaxTokens)
+	if c.req.Suffix == "" {
+		return tokens, nil
+	}
+	return infill(e, tokens, c.req.Suffix)
 }
 
 // echo gives the choices their prompts to begin with, if the client wants that. The
@@ -107,23 +122,30 @@ func (c *completion) echo(e backend.Engine) {
 		return
 	}
 	for i, p := range c.req.Prompts {
+		first := i * c.req.BestOf
+		tokens := c.requests[first].Prompt
 		text := p.Text
-		first := i * c.req.N
-		if p.Tokens != nil || c.req.Logprobs >= 0 { // text_offset counts what tokens stand for
-			text = textOf(e, c.requests[first].Prompt)
+		var written []string // what each token stands for
+		if p.Tokens != nil || c.req.Logprobs >= 0 || c.req.TruncateTo != 0 {
+			written = spelled(e, tokens, p)
+			text = strings.Join(written, "")
 		}
-		for _, ch := range c.choices[first : first+c.req.N] {
-			ch.echo = text
+		for _, ch := range c.choices[first : first+c.req.BestOf] {
+			ch.echo, ch.written = text, written
 		}
 	}
 }
 
-func textOf(e backend.Engine, tokens []backend.Token) string {
-	var b []byte
-	for _, t := range tokens {
-		b = append(b, e.Piece(t, false)...)
+// spelled is what the tokens of a prompt stand for: of a text also the special tokens that
+// are written in it, but not one that was put before it.
+func spelled(e backend.Engine, tokens []backend.Token, p api.Prompt) []string {
+	out := make([]string, len(tokens))
+	for i, t := range tokens {
+		name := string(e.Piece(t, true))
+		added := i == 0 && t == e.Info().BOS && !strings.HasPrefix(p.Text, name)
+		out[i] = string(e.Piece(t, p.Tokens == nil && !added))
 	}
-	return string(b)
+	return out
 }
 
 // collect puts everything into one response.
@@ -135,14 +157,39 @@ func (c *completion) collect(g *generation) *api.Error {
 		}
 		piece := c.piece(ev)
 		o := &out[ev.index]
-		o.Index = ev.index
 		o.Text += piece.Text
 		o.FinishReason = piece.FinishReason
 		o.Logprobs = appendLogprobs(o.Logprobs, piece.Logprobs)
+		o.TokenIDs = append(o.TokenIDs, piece.TokenIDs...)
+		if piece.PromptLogprobs != nil {
+			o.PromptLogprobs = piece.PromptLogprobs
+		}
+		if piece.PromptTokenIDs != nil {
+			o.PromptTokenIDs = piece.PromptTokenIDs
+		}
 	}
-	c.head.Choices = out
+	c.head.Choices = c.best(out)
 	c.head.Usage = api.OptionalUsage{Present: true, Usage: c.total()}
 	return nil
+}
+
+// best are the answers to each prompt whose tokens are the most likely, on average.
+func (c *completion) best(all []api.Choice) []api.Choice {
+	var best []api.Choice
+	for first := 0; first < len(all); first += c.req.BestOf {
+		order := make([]int, c.req.BestOf)
+		for j := range order {
+			order[j] = first + j
+		}
+		if c.req.BestOf > c.req.N {
+			slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(c.choices[b].likelihood(), c.choices[a].likelihood()) })
+		}
+		for _, i := range order[:c.req.N] {
+			all[i].Index = len(best)
+			best = append(best, all[i])
+		}
+	}
+	return best
 }
 
 // stream writes each event as it comes.
@@ -162,6 +209,9 @@ func (c *completion) stream(w http.ResponseWriter, r *http.Request, g *generatio
 			return
 		}
 		c.head.Choices = []api.Choice{c.piece(ev)}
+		if c.req.UsageSoFar {
+			c.head.Usage.Usage = c.total()
+		}
 		if out.Send(&c.head) != nil {
 			return // the client is gone
 		}
@@ -178,36 +228,16 @@ func (c *completion) stream(w http.ResponseWriter, r *http.Request, g *generatio
 
 // piece is what an event adds to its choice.
 func (c *completion) piece(ev choiceEvent) api.Choice {
-	if ev.Finish != "" {
-		c.usage.CompletionTokens += ev.Generated
-		if ev.index%c.req.N == 0 { // a prompt counts once, as its first choice met it
-			c.usage.PromptTokensDetails.CachedTokens += ev.Cached
-		}
+	ch := c.choices[ev.index]
+	c.usage.CompletionTokens += ev.Generated - ch.generated
+	ch.generated = ev.Generated
+	if ev.Finish != "" && ev.index%c.req.BestOf == 0 { // a prompt counts once, as its first choice met it
+		c.usage.PromptTokensDetails.CachedTokens += ev.Cached
 	}
-	return c.choices[ev.index].piece(ev.Event)
+	return ch.piece(ev.Event)
 }
 
 func (c *completion) total() *api.Usage {
 	c.usage.TotalTokens = c.usage.PromptTokens + c.usage.CompletionTokens
 	return &c.usage
-}
-
-// choice turns events into pieces of one answer.
-type choice struct {
-	index    int
-	echo     string       // the prompt, until it was sent
-	logprobs *logprobList // nil if none are wanted
-}
-
-func (c *choice) piece(ev backend.Event) api.Choice {
-	out := api.Choice{Index: c.index, Text: c.echo + ev.Text}
-	c.echo = ""
-	if c.logprobs != nil {
-		out.Logprobs = c.logprobs.list(ev.Prompt, ev.Tokens)
-	}
-	if ev.Finish != "" {
-		reason := string(ev.Finish)
-		out.FinishReason = &reason
-	}
-	return out
 }

@@ -69,6 +69,9 @@ func apiError(err error, model string) *api.Error {
 		return &api.Error{Status: http.StatusInternalServerError, Type: api.TypeServer, Code: "state_not_saved", Message: "The change is in force, but could not be saved: it is lost when the server ends. The server's log has the reason."}
 	case errors.Is(err, backend.ErrQueueFull):
 		return api.Overloaded(time.Second, "Too many requests are waiting. Please retry later.")
+	case errors.Is(err, backend.ErrLost):
+		slog.Error("the engine has failed", "model", model, "err", err)
+		return &api.Error{Status: http.StatusServiceUnavailable, Type: api.TypeServer, Code: "engine_failed", Message: "The device that computes this model has failed. The server must be started again."}
 	case errors.Is(err, backend.ErrClosed), errors.Is(err, adapters.ErrClosed):
 		return errDraining()
 	case errors.Is(err, backend.ErrSlowReader):
@@ -84,11 +87,17 @@ func apiError(err error, model string) *api.Error {
 // adminError is apiError for requests that name the adapter elsewhere than in the
 // model field: in param, or in the path if that is "".
 func adminError(err error, param, name string) *api.Error {
-	e := apiError(err, name)
-	if e.Param == "model" {
-		e.Param = param
+	return blamed(apiError(err, name), "model", param)
+}
+
+// blamed is an error that blames another field than one which the request does not have.
+func blamed(e *api.Error, from, to string) *api.Error {
+	if e.Param != from {
+		return e
 	}
-	return e
+	other := *e
+	other.Param = to
+	return &other
 }
 
 func errDraining() *api.Error {
@@ -100,6 +109,9 @@ func writeError(w http.ResponseWriter, r *http.Request, e *api.Error) {
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
+	}
+	if e.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
 	}
 	if e.Status == http.StatusInternalServerError {
 		h.Set("X-Should-Retry", "false")

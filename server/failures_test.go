@@ -2,7 +2,9 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,10 +38,20 @@ func TestDrain(t *testing.T) {
 	if r := s.request(http.MethodGet, "/v1/models", nil, nil); r.status != http.StatusOK {
 		t.Errorf("models: status %d", r.status)
 	}
+	ended, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	if err := s.Wait(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("the wait for a stream that runs ended with %v", err)
+	}
+	waited := make(chan error)
+	go func() { waited <- s.Wait(t.Context()) }()
 	e.open()
 	rest, err := io.ReadAll(stream)
 	if got := string(normal([]byte(first + string(rest)))); err != nil || got != want {
 		t.Errorf("%v: %s\nundisturbed: %s", err, got, want)
+	}
+	if err := <-waited; err != nil {
+		t.Errorf("the wait for the stream ended with %v", err)
 	}
 }
 
@@ -98,6 +110,7 @@ func TestEngineErrors(t *testing.T) {
 		retryAfter string
 	}{
 		{"queue full", backend.ErrQueueFull, 429, "rate_limit_exceeded", "rate_limit_exceeded", "1"},
+		{"lost", fmt.Errorf("submit: %w", backend.ErrLost), 503, "server_error", "engine_failed", ""},
 		{"closed", fmt.Errorf("submit: %w", backend.ErrClosed), 503, "server_error", "shutting_down", "5"},
 		{"too long", &backend.ContextLengthError{Limit: 8, Prompt: 7, Max: 2}, 400, "invalid_request_error", "context_length_exceeded", ""},
 		{"grammar", &backend.GrammarError{Reason: "r"}, 400, "invalid_request_error", "invalid_grammar", ""},

@@ -74,12 +74,12 @@ var exchanges = []exchange{
 	{name: "not-an-object", body: `["abc"]`},
 	{name: "wrong-type", body: `{"model":"lab/fake","prompt":"abc","max_tokens":"8"}`},
 	{name: "out-of-range", body: `{"model":"lab/fake","prompt":"abc","temperature":2.5}`},
-	{name: "unsupported", body: `{"model":"lab/fake","prompt":"abc","suffix":"d"}`},
+	{name: "unsupported", body: `{"model":"lab/fake","prompt":"abc","use_beam_search":true}`},
 	{name: "outside-vocabulary", body: `{"model":"lab/fake","prompt":[1,258]}`},
 	{name: "prompt-without-tokens", body: `{"model":"lab/fake","prompt":"","add_special_tokens":false}`},
 	{name: "context-length", body: `{"model":"lab/fake","prompt":"abc","max_tokens":253}`},
 	{name: "context-length-stream", body: `{"model":"lab/fake","prompt":"abc","max_tokens":253,"stream":true}`},
-	{name: "unknown-route", path: "/v1/chat/completions", body: `{}`},
+	{name: "unknown-route", path: "/v1/audio/speech", body: `{}`},
 	{name: "wrong-method", method: "DELETE", path: "/v1/completions"},
 	{name: "content-type", body: `model=lab/fake&prompt=abc`, contentType: "application/x-www-form-urlencoded"},
 	{name: "content-type-charset", body: `{"model":"lab/fake","prompt":"abc","max_tokens":1,"temperature":0}`, contentType: "Application/JSON; charset=utf-8"},
@@ -92,44 +92,56 @@ const maxBody = 1 << 10
 func TestTranscripts(t *testing.T) {
 	s := start(t, fake.New(256, 4), loadTimeout, Options{MaxBodyBytes: maxBody, Version: "test"})
 	seen := map[string]bool{}
-	for i, x := range slices.Concat(exchanges, fieldExchanges, manageExchanges) {
+	for i, x := range slices.Concat(exchanges, fieldExchanges, extraExchanges, manageExchanges) {
 		seen[x.name+".txt"] = true
 		t.Run(x.name, func(t *testing.T) {
-			file := filepath.Join("testdata", x.name+".txt")
 			asked := s
-			if i >= len(exchanges)+len(fieldExchanges) { // what these change is their own
+			if i >= len(exchanges)+len(fieldExchanges)+len(extraExchanges) { // what these change is their own
 				asked = start(t, fake.New(256, max(0, cmp.Or(x.slots, 4))), loadTimeout, Options{AdminKey: x.adminKey, Version: "test"})
 			}
-			got := x.transcript(t, asked)
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("differs from %s; is\n%s\nwas\n%s", file, got, want)
-			}
+			checkTranscript(t, filepath.Join("testdata", x.name+".txt"), x.transcript(t, asked))
 		})
 	}
-	files, err := os.ReadDir("testdata")
+	checkFiles(t, "testdata", seen)
+}
+
+// checkTranscript compares a transcript with its file, or writes that anew.
+func checkTranscript(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("differs from %s; is\n%s\nwas\n%s", file, got, want)
+	}
+}
+
+// checkFiles makes sure that a folder has no file that is not compared.
+func checkFiles(t *testing.T, dir string, seen map[string]bool) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
 		if !f.IsDir() && !seen[f.Name()] {
-			t.Errorf("testdata/%s belongs to no exchange", f.Name())
+			t.Errorf("%s/%s belongs to no exchange", dir, f.Name())
 		}
 	}
 }
 
 // The headers that a transcript shows, if they are set.
 var shownHeaders = []string{
-	"Content-Type", "Cache-Control", "X-Accel-Buffering", "Content-Encoding", "Location", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "WWW-Authenticate", adapterHeader,
+	"Content-Type", "Cache-Control", "X-Accel-Buffering", "Content-Encoding", "Location", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "WWW-Authenticate", "Allow", adapterHeader,
+	"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests",
+	"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens",
 }
 
 func (x exchange) transcript(t *testing.T, s *running) []byte {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"lorikeet/api"
@@ -28,9 +29,6 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 			check = local
 		}
 		if err := check(r); err != nil {
-			if err.Status == http.StatusUnauthorized {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-			}
 			writeError(w, r, err)
 			return
 		}
@@ -41,8 +39,8 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 // key wants the configured key. Hashes are compared, so that neither the time that it
 // takes nor the length of the key tells anything.
 func (g *guard) key(r *http.Request) *api.Error {
-	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if key = strings.TrimSpace(key); !strings.EqualFold(scheme, "Bearer") || key == "" {
+	key := bearer(r)
+	if key == "" {
 		return api.Refused(http.StatusUnauthorized, "invalid_api_key", "The admin key is missing. It belongs in the header Authorization: Bearer KEY.")
 	}
 	hash := sha256.Sum256([]byte(key))
@@ -56,8 +54,9 @@ func (g *guard) key(r *http.Request) *api.Error {
 var forwarded = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"}
 
 // local wants a client at this machine, other than a browser that runs someone else's
-// page: such a page can reach this machine under a name of its own (DNS rebinding), and
-// can send a POST without asking first only if it does not say that it holds JSON.
+// page: such a page can reach this machine under a name of its own (DNS rebinding), can
+// send a POST without asking first only if it does not say that it holds JSON, and may
+// be one of those that server.cors_origins lets use models.
 func local(r *http.Request) *api.Error {
 	refused := func(reason string) *api.Error {
 		return api.Refused(http.StatusForbidden, "admin_not_local", "Without an admin key (server.admin_key), this is for clients on the server's own machine only: %s.", reason)
@@ -71,6 +70,9 @@ func local(r *http.Request) *api.Error {
 			return refused("the request was forwarded (" + h + ")")
 		}
 	}
+	if origin := r.Header.Get("Origin"); origin != "" && !sameMachine(origin) {
+		return refused("the request comes from a web page of elsewhere")
+	}
 	if !r.ProtoAtLeast(1, 1) { // nginx, unless it is told otherwise: it adds no header and rewrites Host
 		return refused("the request is HTTP/1.0, as proxies send it")
 	}
@@ -81,6 +83,12 @@ func local(r *http.Request) *api.Error {
 		return api.Refused(http.StatusUnsupportedMediaType, "unsupported_content_type", "Without an admin key (server.admin_key), a POST must have the content type application/json.")
 	}
 	return nil
+}
+
+// sameMachine tells whether a page comes from a server on this machine.
+func sameMachine(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && loopback(u.Host)
 }
 
 // loopback tells whether a Host header names this machine, with or without a port.

@@ -12,35 +12,49 @@ import (
 	"lorikeet/backend/fake"
 )
 
-// What anyone may ask; every other route is for who manages the server.
-var openRoutes = []string{
-	"GET /health", "GET /version", "GET /lora-adapters", "POST /completions", "POST /v1/completions",
-	"GET /models", "GET /v1/models", "GET /models/*", "GET /v1/models/*",
+// adminRoutes are for who manages the server, each also without /v1.
+var adminRoutes = []string{
+	"POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter", "DELETE /v1/models/*", "POST /v1/adapters/*", "GET /v1/adapters", "GET /v1/adapters/*",
 }
 
-// adminRequests has a request for every route that is not open, as a client on this
-// machine would send it.
-func adminRequests(t *testing.T, s *running) []*http.Request {
+// routes lists what a server answers, such as "GET /v1/models/*".
+func routes(t *testing.T, s *running) []string {
 	t.Helper()
-	var out []*http.Request
+	var out []string
 	err := chi.Walk(s.handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		if slices.Contains(openRoutes, method+" "+route) {
-			return nil
-		}
-		path := strings.Replace(route, "*", "red", 1)
-		if method == http.MethodPost && path != route {
-			path += "/pin"
-		}
-		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{"lora_name":"red","lora_path":"red","load_inplace":true}`))
-		r.Host, r.RemoteAddr = "localhost:8080", "127.0.0.1:50000"
-		r.Header.Set("Content-Type", "application/json")
-		out = append(out, r)
+		out = append(out, method+" "+route)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out) != 12 { // load, unload, delete, pin, list and describe, each also without /v1
+	return out
+}
+
+// localRequest is a request for a route, as a client on this machine would send it.
+func localRequest(t *testing.T, route string) *http.Request {
+	method, route, _ := strings.Cut(route, " ")
+	path := strings.Replace(route, "*", "red", 1)
+	if method == http.MethodPost && path != route {
+		path += "/pin"
+	}
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{"lora_name":"red","lora_path":"red","load_inplace":true}`))
+	r.Host, r.RemoteAddr = "localhost:8080", "127.0.0.1:50000"
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
+// adminRequests has a request for every route that is for who manages the server.
+func adminRequests(t *testing.T, s *running) []*http.Request {
+	t.Helper()
+	var out []*http.Request
+	for _, route := range routes(t, s) {
+		method, path, _ := strings.Cut(route, " ")
+		if slices.Contains(adminRoutes, method+" /v1"+strings.TrimPrefix(path, "/v1")) {
+			out = append(out, localRequest(t, route))
+		}
+	}
+	if len(out) != 2*len(adminRoutes) {
 		t.Errorf("%d routes for who manages the server", len(out))
 	}
 	return out
@@ -112,6 +126,8 @@ func TestAdminWithoutKey(t *testing.T) {
 		"Forwarded":             header("Forwarded", ""),
 		"Via":                   header("Via", "1.1 proxy"),
 		"X-Forwarded-Proto":     header("X-Forwarded-Proto", "https"),
+		"a page of elsewhere":   header("Origin", "https://evil.example"),
+		"a page of a file":      header("Origin", "null"),
 		"HTTP/1.0":              func(r *http.Request) { r.ProtoMajor, r.ProtoMinor = 1, 0 },
 		"another name":          host("evil.example:8080"),
 		"a name that begins so": host("localhost.evil.example"),
@@ -149,6 +165,7 @@ func TestAdminWithoutKey(t *testing.T) {
 				continue
 			}
 			r.RemoteAddr, r.Host = here.peer, here.host
+			r.Header.Set("Origin", "http://localhost:3000")
 			if got := ask(s, r); got.status != http.StatusOK {
 				t.Errorf("%+v: status %d: %s", here, got.status, got.body)
 			}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strconv"
 	"unicode/utf8"
 
 	"lorikeet/api"
@@ -11,6 +12,8 @@ import (
 // of an answer, so that a stream's offsets are those of the whole.
 type logprobList struct {
 	engine     backend.Engine
+	top        int    // how many likely tokens are told
+	ids        bool   // tokens are named by their ids
 	characters int    // so far, without begun
 	begun      string // what may become a character
 }
@@ -42,8 +45,8 @@ func (l *logprobList) add(out *api.Logprobs, i backend.TokenInfo) {
 			top[name] = &lp
 		}
 	}
-	for _, t := range i.Top {
-		put(api.TokenText(l.engine.Piece(t.ID, true)), api.Logprob(t.Logprob))
+	for _, t := range i.Top[:min(l.top, len(i.Top))] {
+		put(l.name(backend.TokenInfo{ID: t.ID}), api.Logprob(t.Logprob))
 	}
 	put(name, lp)
 	out.TopLogprobs = append(out.TopLogprobs, top)
@@ -52,11 +55,16 @@ func (l *logprobList) add(out *api.Logprobs, i backend.TokenInfo) {
 // name shows a token: its text as far as it belongs to the answer, or the name of
 // a special token.
 func (l *logprobList) name(i backend.TokenInfo) string {
-	if i.Text == "" {
+	switch {
+	case l.ids:
+		return "token_id:" + tokenID(i.ID)
+	case i.Text == "":
 		return api.TokenText(l.engine.Piece(i.ID, true))
 	}
 	return api.TokenText([]byte(i.Text))
 }
+
+func tokenID(t backend.Token) string { return strconv.Itoa(int(t)) }
 
 // offset is the character at which text begins; if it begins inside one, that one.
 // A byte that is no part of a character counts as one: it is shown as U+FFFD.

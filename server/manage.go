@@ -43,12 +43,7 @@ func (s *Server) loadAdapter(w http.ResponseWriter, r *http.Request) {
 
 // unloadAdapter answers POST /v1/unload_lora_adapter, as vLLM does.
 func (s *Server) unloadAdapter(w http.ResponseWriter, r *http.Request) {
-	body, apiErr := s.readBody(w, r)
-	if apiErr != nil {
-		writeError(w, r, apiErr)
-		return
-	}
-	req, apiErr := api.DecodeUnloadAdapter(body)
+	req, apiErr := decodeBody(s, w, r, api.DecodeUnloadAdapter)
 	if apiErr != nil {
 		writeError(w, r, apiErr)
 		return
@@ -95,12 +90,7 @@ func (s *Server) pinAdapter(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if s.draining.Load() {
-		writeError(w, r, errDraining())
-		return
-	}
-	if _, apiErr := s.readBody(w, r); apiErr != nil { // nothing in it counts
-		writeError(w, r, apiErr)
+	if _, ok := accept(s, w, r, ignored); !ok {
 		return
 	}
 	base, adapter, apiErr := s.find("", name, "")
@@ -114,6 +104,9 @@ func (s *Server) pinAdapter(w http.ResponseWriter, r *http.Request) {
 	}
 	s.writeStatus(w, r, base, adapter)
 }
+
+// ignored decodes a body in which nothing counts.
+func ignored([]byte) (*struct{}, *api.Error) { return &struct{}{}, nil }
 
 // place tells which base a new adapter is for, and its name there. The base may stand
 // in the name, "base:adapter"; if there is only one, it need not be named.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -8,8 +9,10 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
 	"lorikeet/api"
@@ -22,7 +25,7 @@ func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(requestIDHeader)
 		if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
-			id = "req-" + randomHex(12)
+			id = "req-" + randomID()
 			r.Header.Set(requestIDHeader, id)
 		}
 		w.Header().Set(requestIDHeader, id)
@@ -30,8 +33,9 @@ func requestID(next http.Handler) http.Handler {
 	})
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
+// randomID is 24 hex digits.
+func randomID() string {
+	b := make([]byte, 12)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
@@ -48,6 +52,9 @@ func logRequests(next http.Handler) http.Handler {
 				level = slog.LevelDebug
 			}
 			attrs := []any{"method", shown(r.Method), "path", shown(r.URL.Path), "status", ww.Status(), "took", time.Since(start).Round(time.Millisecond), "id", r.Header.Get(requestIDHeader)}
+			if key := keyOf(r); key != nil {
+				attrs = append(attrs, "key", key.Name)
+			}
 			if a := ww.Header().Get(adapterHeader); a != "" {
 				attrs = append(attrs, "adapter", a)
 			}
@@ -79,8 +86,65 @@ func recoverPanics(next http.Handler) http.Handler {
 	})
 }
 
-// stripTrailingSlash serves /v1/models/ as /v1/models: a redirect would turn a
-// POST into a GET.
-func stripTrailingSlash(next http.Handler) http.Handler {
-	return middleware.StripSlashes(next)
+// escapedPath routes by the path as it was sent, so that a slash within a name may come
+// as %2F and a name is unescaped once. /v1/models/ is served as /v1/models: a redirect
+// would turn a POST into a GET.
+func escapedPath(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chi.RouteContext(r.Context()).RoutePath = trimmedPath(r)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func trimmedPath(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	return path
+}
+
+// work counts the requests that are being answered.
+type work struct {
+	mu   sync.Mutex
+	n    int
+	idle []chan struct{} // closed and dropped when n is 0
+}
+
+// count is the middleware.
+func (k *work) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		k.add(1)
+		defer k.add(-1)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (k *work) add(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.n += n; k.n == 0 {
+		for _, c := range k.idle {
+			close(c)
+		}
+		k.idle = nil
+	}
+}
+
+// wait returns when nothing is being answered, or with ctx's error.
+func (k *work) wait(ctx context.Context) error {
+	k.mu.Lock()
+	if k.n == 0 {
+		k.mu.Unlock()
+		return nil
+	}
+	idle := make(chan struct{})
+	k.idle = append(k.idle, idle)
+	k.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

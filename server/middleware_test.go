@@ -78,7 +78,7 @@ func TestErrorsDoNotRepeatInput(t *testing.T) {
 		"field":          post(body{"model": base, "prompt": "a", "n": long}),
 		"prompt type":    post(body{"model": base, "prompt": []any{long, 5}}),
 		"prompt length":  post(body{"model": base, "prompt": long}),
-		"unsupported":    post(body{"model": base, "prompt": "a", "suffix": long}),
+		"unsupported":    post(body{"model": base, "prompt": "a", "prompt_embeds": long}),
 		"JSON":           other("POST", "/v1/completions", "application/json", `{"`+long),
 		"content type":   other("POST", "/v1/completions", long, `{}`),
 		"path":           other("GET", "/v1/"+long, "", ""),
@@ -123,7 +123,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/v1/models/lab%2Ffake/", 200}, {"GET", "/v1/models/lab%2ffake:red", 200}, {"GET", "/models/lab/fake/", 200},
 		{"GET", "/v1/models/nobody", 404}, {"GET", "/v1/models/..%2F..%2Fetc%2Fpasswd", 404}, {"GET", "/v1/models/lab%2Ffake%3A..%2Fred", 404},
 		{"GET", "/v1/models/lab%2Ffake%00", 404}, {"GET", "/v1/models/%25", 404}, {"GET", "/v1/models/%FF", 404}, {"GET", "/v1/models//", 404},
-		{"GET", "/", 404}, {"GET", "/v1", 404}, {"POST", "/v1/responses", 404}, {"GET", "/v2/models", 404}, {"GET", "//v1/models", 404}, {"GET", "/v1/completions/x", 404},
+		{"GET", "/", 404}, {"GET", "/v1", 404}, {"POST", "/v1/audio/speech", 404}, {"POST", "/v1/responses", 400}, {"GET", "/v1/responses", 405}, {"POST", "/chat/completions/", 400}, {"GET", "/v1/chat/completions", 405}, {"GET", "/v2/models", 404}, {"GET", "//v1/models", 404}, {"GET", "/v1/completions/x", 404},
 		{"GET", "/v1/completions", 405}, {"PUT", "/v1/models/red", 405}, {"POST", "/v1/models", 405}, {"POST", "/health", 405}, {"BREW", "/v1/models", 405},
 		{"GET", "/health/", 200}, {"GET", "/version/", 200},
 		{"GET", "/v1/adapters/", 200}, {"GET", "/adapters?limit=5", 200}, {"GET", "/v1/adapters/lab%2Ffake%3Ared/", 200}, {"GET", "/adapters/red", 200},
@@ -143,6 +143,50 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s: status %d: %s", name, r.status, r.body)
 		}
 	}
+}
+
+// A path is unescaped once: what it names is what the model field would name.
+func TestPathIsUnescapedOnce(t *testing.T) {
+	s := serve(t)
+	for path, status := range map[string]int{
+		"/v1/models/r%65d": 200, "/v1/models/r%65d/": 200, "/v1/models/r%2565d": 404, "/v1/models/r%2565d/": 404, "/v1/models/lab%252Ffake": 404, "/v1/models/lab%252Ffake/": 404,
+		"/v1/models/%C3%A9": 404, "/v1/models/..": 404, "/v1/models/./red": 404, "/v1/models/lab%2Ffake%3Ared%2F": 404,
+	} {
+		if r := s.request(http.MethodGet, path, nil, nil); r.status != status || r.header.Get("Location") != "" {
+			t.Errorf("%s: status %d, want %d: %s", path, r.status, status, r.body)
+		}
+	}
+}
+
+// HEAD is GET without the body, 405 and OPTIONS name the methods that a path has.
+func TestMethods(t *testing.T) {
+	s := serve(t)
+	for path, want := range map[string]string{
+		"/health": "GET, HEAD, OPTIONS", "/v1/models/": "GET, HEAD, OPTIONS", "/v1/models/lab%2Ffake": "GET, HEAD, DELETE, OPTIONS",
+		"/v1/completions": "POST, OPTIONS", "/adapters/red": "GET, HEAD, POST, OPTIONS",
+	} {
+		r := s.request(http.MethodPut, path, nil, nil)
+		checkError(t, r, http.StatusMethodNotAllowed, "invalid_request_error", "method_not_allowed")
+		if got := r.header.Get("Allow"); got != want {
+			t.Errorf("PUT %s: Allow %q, want %q", path, got, want)
+		}
+		r = s.request(http.MethodOptions, path, nil, nil)
+		if got := r.header.Get("Allow"); r.status != http.StatusNoContent || len(r.body) != 0 || got != want {
+			t.Errorf("OPTIONS %s: status %d, Allow %q, %q", path, r.status, got, r.body)
+		}
+		head, get := s.request(http.MethodHead, path, nil, nil), s.request(http.MethodGet, path, nil, nil)
+		wanted := get.status
+		if !strings.Contains(want, "GET") {
+			wanted = http.StatusMethodNotAllowed
+		}
+		if head.status != wanted || len(head.body) != 0 || head.header.Get("Content-Type") != get.header.Get("Content-Type") {
+			t.Errorf("HEAD %s: status %d, %v, %q", path, head.status, head.header, head.body)
+		}
+	}
+	if r := s.request(http.MethodHead, "/v1/models/nobody", nil, nil); r.status != http.StatusNotFound {
+		t.Errorf("HEAD of an unknown model: status %d", r.status)
+	}
+	checkError(t, s.request(http.MethodOptions, "/nowhere", nil, nil), http.StatusNotFound, "invalid_request_error", "unknown_url")
 }
 
 // panicking is an engine with faults.

@@ -10,15 +10,20 @@ import (
 	"lorikeet/api"
 )
 
-// listModels lists the bases, then their adapters.
+// listModels lists the bases, then their adapters, as far as the key may use them.
 func (s *Server) listModels(w http.ResponseWriter, r *http.Request) {
+	key := keyOf(r)
 	list := api.ModelList{Object: "list", Data: []api.Model{}}
 	for _, b := range s.opts.Registry.Bases() {
-		list.Data = append(list.Data, s.model(b, ""))
+		if key.allows(b, "") {
+			list.Data = append(list.Data, s.model(b, ""))
+		}
 	}
 	for _, b := range s.opts.Registry.Bases() {
 		for _, a := range b.Adapters.Names() {
-			list.Data = append(list.Data, s.model(b, a))
+			if key.allows(b, a) {
+				list.Data = append(list.Data, s.model(b, a))
+			}
 		}
 	}
 	writeJSON(w, http.StatusOK, list)
@@ -27,7 +32,7 @@ func (s *Server) listModels(w http.ResponseWriter, r *http.Request) {
 func (s *Server) getModel(w http.ResponseWriter, r *http.Request) {
 	name := pathName(r)
 	base, adapter, ok := s.opts.Registry.Resolve(name)
-	if !ok {
+	if !ok || !keyOf(r).allows(base, adapter) {
 		writeError(w, r, api.ModelNotFound(name))
 		return
 	}
@@ -46,11 +51,11 @@ func pathName(r *http.Request) string {
 
 func (s *Server) model(b *adapters.Base, adapter string) api.Model {
 	m := api.Model{
-		ID: b.Name, Object: "model", Created: s.started.Unix(), OwnedBy: "lorikeet", Root: b.Name,
+		ID: modelName(b, adapter), Object: "model", Created: s.started.Unix(), OwnedBy: "lorikeet", Root: b.Name,
 		MaxModelLen: b.Engine.Info().Context,
 	}
 	if adapter != "" {
-		m.ID, m.Root, m.Parent = b.Name+":"+adapter, adapter, &b.Name
+		m.Root, m.Parent = adapter, &b.Name
 	}
 	return m
 }

@@ -1,22 +1,50 @@
 package server
 
 import (
+	"slices"
+	"strings"
+
 	"lorikeet/api"
 	"lorikeet/backend"
 )
 
 // template is what all choices of a request have in common.
-func template(req *api.CompletionRequest) backend.Request {
-	return backend.Request{
+func template(e backend.Engine, req *api.CompletionRequest) (backend.Request, error) {
+	words, err := badWords(e, req.BadWords)
+	r := backend.Request{
 		NoCache:        req.NoCache,
 		MaxTokens:      req.MaxTokens,
 		Sampling:       sampling(&req.Sampling),
 		Stop:           req.Stop,
 		StopTokens:     req.StopTokens,
 		IncludeStop:    req.IncludeStop,
-		Logprobs:       req.Logprobs,
-		PromptLogprobs: req.Echo && req.Logprobs >= 0,
+		Logprobs:       max(req.Logprobs, req.PromptLogprobs),
+		PromptLogprobs: req.Echo && req.Logprobs >= 0 || req.PromptLogprobs >= 0,
+		SpecialText:    req.SpecialText,
 	}
+	if req.TokenIDs || req.BestOf > req.N {
+		r.Logprobs = max(r.Logprobs, 0) // tokens come with them
+	}
+	r.Sampling.BadWords = words
+	return r, err
+}
+
+// badWords tokenizes words as they stand at the beginning of a text and within it, where
+// most vocabularies have a token for a word with the blank before it.
+func badWords(e backend.Engine, words []string) ([][]backend.Token, error) {
+	var out [][]backend.Token
+	for _, w := range words {
+		for _, text := range []string{w, " " + strings.TrimLeft(w, " ")} {
+			tokens, err := e.Tokenize(text, false)
+			if err != nil {
+				return nil, err
+			}
+			if len(tokens) > 0 && !slices.ContainsFunc(out, func(other []backend.Token) bool { return slices.Equal(other, tokens) }) {
+				out = append(out, tokens)
+			}
+		}
+	}
+	return out, nil
 }
 
 func sampling(s *api.Sampling) backend.Sampling {
@@ -53,18 +81,48 @@ func promptTokens(e backend.Engine, p api.Prompt, addSpecial bool) ([]backend.To
 	return p.Tokens, inVocabulary(e.Info().Vocabulary, "prompt", p.Tokens)
 }
 
+// infill puts the tokens around a prompt and what its answer is to lead to that tell the
+// model to fill the gap.
+func infill(e backend.Engine, prompt []backend.Token, suffix string) ([]backend.Token, error) {
+	marks := e.Info().Infill
+	if min(marks.Prefix, marks.Suffix, marks.Middle) < 0 {
+		return nil, api.Invalid("suffix", "unsupported_parameter", "Unsupported parameter: 'suffix' is not supported with this model: its vocabulary has no tokens for filling in the middle.")
+	}
+	after, err := e.Tokenize(suffix, false)
+	if err != nil {
+		return nil, err
+	}
+	begin := 0
+	if prompt[0] == e.Info().BOS {
+		begin = 1
+	}
+	return slices.Concat(prompt[:begin], []backend.Token{marks.Prefix}, prompt[begin:], []backend.Token{marks.Suffix}, after, []backend.Token{marks.Middle}), nil
+}
+
+// truncated is the end of a prompt: the last tokens, or as many as the context holds
+// beside the answer if their number is -1.
+func truncated(e backend.Engine, prompt []backend.Token, to, maxTokens int) []backend.Token {
+	if to < 0 {
+		to = max(1, e.Info().Context-max(1, maxTokens))
+	}
+	if to == 0 || len(prompt) <= to {
+		return prompt
+	}
+	return prompt[len(prompt)-to:]
+}
+
 // checkVocabulary checks the tokens of all fields but the prompt.
-func checkVocabulary(e backend.Engine, req *api.CompletionRequest) error {
+func checkVocabulary(e backend.Engine, s *api.Sampling, stop []int32) error {
 	vocabulary := e.Info().Vocabulary
-	for _, b := range req.LogitBias {
+	for _, b := range s.LogitBias {
 		if int(b.Token) >= vocabulary {
 			return api.Invalid("logit_bias", "invalid_token_id", "Invalid 'logit_bias': token id %d is outside the vocabulary of %d.", b.Token, vocabulary)
 		}
 	}
-	if err := inVocabulary(vocabulary, "stop_token_ids", req.StopTokens); err != nil {
+	if err := inVocabulary(vocabulary, "stop_token_ids", stop); err != nil {
 		return err
 	}
-	return inVocabulary(vocabulary, "allowed_token_ids", req.Allowed)
+	return inVocabulary(vocabulary, "allowed_token_ids", s.Allowed)
 }
 
 func inVocabulary(vocabulary int, param string, tokens []int32) error {

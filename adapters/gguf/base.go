@@ -21,11 +21,23 @@ var baseHeads = []int64{1 << 20, maxHeader}
 // engine has them. Context is what the base was trained for; Fingerprint is empty, and
 // the pool has neither slots nor a rank. Errors are *lora.Error, or fs.ErrNotExist.
 func Base(fsys fs.FS, name string, targets []string) (*backend.ModelInfo, error) {
-	var h *header
+	h, _, err := baseHeader(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := h.base(targets)
+	if err != nil {
+		return nil, &lora.Error{File: name, Reason: err.Error()}
+	}
+	return info, nil
+}
+
+// baseHeader reads the header of a base, and tells the size of its file.
+func baseHeader(fsys fs.FS, name string) (h *header, size int64, err error) {
 	for _, n := range baseHeads {
-		data, size, err := files.Head(fsys, name, n)
-		if err != nil {
-			return nil, err
+		var data []byte
+		if data, size, err = files.Head(fsys, name, n); err != nil {
+			return nil, 0, err
 		}
 		if h, err = parseHeader(data); err == nil {
 			break
@@ -34,14 +46,10 @@ func Base(fsys fs.FS, name string, targets []string) (*backend.ModelInfo, error)
 			err = fmt.Errorf("a header of more than %d bytes", maxHeader)
 		}
 		if n == maxHeader || size <= n || !errors.Is(err, errEnds) {
-			return nil, &lora.Error{File: name, Reason: err.Error()}
+			return nil, 0, &lora.Error{File: name, Reason: err.Error()}
 		}
 	}
-	info, err := h.base(targets)
-	if err != nil {
-		return nil, &lora.Error{File: name, Reason: err.Error()}
-	}
-	return info, nil
+	return h, size, nil
 }
 
 func (h *header) base(targets []string) (*backend.ModelInfo, error) {

@@ -1,5 +1,6 @@
-// Package sse frames server-sent events as OpenAI's clients read them: data lines
-// only, each flushed, and a last "[DONE]".
+// Package sse frames server-sent events as OpenAI's clients read them: data lines,
+// each flushed, with the event's name before them only where clients want it, and a
+// last "[DONE]".
 package sse
 
 import (
@@ -38,6 +39,17 @@ func (s *Writer) Begun() bool { return s.begun }
 // gone, or can't be reached any more.
 func (s *Writer) Send(v any) error {
 	s.buf.Reset()
+	return s.data(v)
+}
+
+// SendNamed is Send for an event with a name, which is one word.
+func (s *Writer) SendNamed(name string, v any) error {
+	s.buf.Reset()
+	s.buf.WriteString("event: " + name + "\n")
+	return s.data(v)
+}
+
+func (s *Writer) data(v any) error {
 	s.buf.WriteString("data: ")
 	if err := s.json.Encode(v); err != nil { // ends with one newline
 		return err

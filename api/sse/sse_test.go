@@ -47,14 +47,17 @@ func TestFraming(t *testing.T) {
 			t.Fatal(err, s.Begun())
 		}
 	}
+	if err := s.SendNamed("some.event", 5); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Done(); err != nil {
 		t.Fatal(err)
 	}
-	const want = `data: {"text":"a\n\r\n\u2028<&>"}` + "\n\ndata: []\n\ndata: null\n\ndata: [DONE]\n\n"
+	const want = `data: {"text":"a\n\r\n\u2028<&>"}` + "\n\ndata: []\n\ndata: null\n\nevent: some.event\ndata: 5\n\ndata: [DONE]\n\n"
 	if got := r.Body.String(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if each := []string{"deadline", "write", "flush"}; !slices.Equal(r.calls, slices.Repeat(each, 4)) {
+	if each := []string{"deadline", "write", "flush"}; !slices.Equal(r.calls, slices.Repeat(each, 5)) {
 		t.Errorf("calls %q", r.calls)
 	}
 	if left := time.Until(r.deadline); left <= 0 || left > patience {

@@ -123,7 +123,7 @@ func (o *owner) preempt() {
 	o.running = slices.Delete(o.running, i, i+1)
 	o.cache.Drop(s.id)
 	o.ctx.Forget(s.id)
-	s.past, s.scored = 0, nil
+	s.past, s.scored, s.sum = 0, nil, nil
 	o.count(1, len(s.req.Prompt))
 	o.queue.PushFront(s.flow, len(s.tokens), s)
 	o.stats.preemptions.Add(1)

@@ -18,6 +18,9 @@
 // A sequence whose grammar has to look at the whole vocabulary does so in a goroutine
 // of its own while others go on; it joins the next step after that.
 //
+// An embedding is made of the hidden states of a prompt's tokens, which llama.cpp gives
+// beside their logits in the steps that want them (embed.go).
+//
 // The engine knows slots, not adapters: what lies in a slot is the business of package
 // adapters, which fills slots through FillSlot. It knows neither HTTP nor OpenAI.
 package engine
@@ -33,6 +36,7 @@ import (
 
 	"lorikeet/backend"
 	"lorikeet/backend/llama"
+	"lorikeet/backend/memory"
 )
 
 // Params configure an engine. Zero values mean the defaults in brackets.
@@ -50,16 +54,25 @@ type Params struct {
 	QueueTokens int // of their prompts; a lone request may have more [32 x Context]
 	Events      int // that a reader may lag behind before it is cut off [256]
 	Threads     int // [the number of CPUs]
-	GPULayers   int // layers on the GPU; negative means all
+
+	GPULayers *int      // layers on GPUs; negative: all, and the output [all if the CUDA backend is there]
+	Devices   []string  // GPUs to use [all]
+	Split     []float64 // share of each of them [by free memory]
+	Flash     *bool     // flash attention [if it can be computed]
+	// Sizes of the base, so that one that can't fit is refused before it is loaded; nil:
+	// it is not known whether it does.
+	Sizes *memory.Model
 
 	Slots   int      // adapters resident at once [16]; negative means no adapters
-	Rank    int      // the largest rank that a slot holds [16]
+	Rank    int      // the largest rank that a slot holds [16]; on GPUs it is rounded up, see memory.PadRank
 	Targets []string // matrices that adapters may change [DefaultTargets]
 
 	// Element types of the KV cache and of the adapter pool [F32 if all of the
 	// base's matrices are, else F16]. F32 takes twice the memory and is a little
 	// more accurate.
 	CacheType, PoolType *backend.DataType
+
+	Pooling *backend.Pooling // of embeddings [what the base's file says, else the last token]
 }
 
 // DefaultTargets are the matrices of attention and feed-forward layers.
@@ -128,6 +141,7 @@ type Engine struct {
 
 	mu      sync.RWMutex // held for reading while the model or the inbox is used from outside
 	closed  bool
+	lost    error // why the engine closes itself, if it does
 	closing chan struct{}
 	done    chan struct{} // the owner has ended and freed everything
 
@@ -156,6 +170,21 @@ func New(p Params) (*Engine, error) {
 
 // Info implements backend.Engine.
 func (e *Engine) Info() backend.ModelInfo { return e.info }
+
+// reason is why the engine is closed. mu is held.
+func (e *Engine) reason() error {
+	if e.lost != nil {
+		return e.lost
+	}
+	return backend.ErrClosed
+}
+
+// ended is reason for those who do not hold mu.
+func (e *Engine) ended() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.reason()
+}
 
 // Tokenize implements backend.Engine.
 func (e *Engine) Tokenize(text string, addSpecial bool) ([]backend.Token, error) {
@@ -192,7 +221,7 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.closed {
-		return nil, backend.ErrClosed
+		return nil, e.reason()
 	}
 	s, err := newSequence(ctx, r, e)
 	if err != nil {
@@ -252,13 +281,13 @@ func (e *Engine) FillSlot(ctx context.Context, slot int, image []byte) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-e.closing:
-		return backend.ErrClosed
+		return e.ended()
 	}
 	select {
 	case err := <-f.done: // the owner looks at ctx: it must be through with the image
 		return err
 	case <-e.done:
-		return backend.ErrClosed
+		return e.ended()
 	}
 }
 

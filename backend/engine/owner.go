@@ -8,6 +8,7 @@ import (
 
 	"lorikeet/backend"
 	"lorikeet/backend/llama"
+	"lorikeet/backend/memory"
 	"lorikeet/backend/prefix"
 	"lorikeet/backend/sched"
 )
@@ -51,13 +52,34 @@ func (e *Engine) run(started chan<- error) {
 	}
 	started <- nil
 	o.idle = true
-	for o.receive() {
+	for o.lost == nil && o.receive() {
 		o.dropCancelled()
 		o.admit()
 		o.fillSlots()
-		o.decode()
+		if o.lost == nil {
+			o.decode()
+		}
 	}
-	o.endAll(backend.ErrClosed)
+	o.endAll(o.close())
+}
+
+// lose makes the owner end after this round: the device has failed.
+func (o *owner) lose(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lost = fmt.Errorf("%w: %w", backend.ErrLost, err)
+}
+
+// close makes the engine take in nothing more, also where nobody asked for it, and
+// returns the reason.
+func (o *owner) close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closed {
+		o.closed = true
+		close(o.closing)
+	}
+	return o.reason()
 }
 
 func (o *owner) load() error {
@@ -65,39 +87,39 @@ func (o *owner) load() error {
 	if err != nil {
 		return err
 	}
-	if o.model, err = llama.LoadModel(o.params.Path, llama.ModelParams{GPULayers: o.params.GPULayers}); err != nil {
+	where, err := o.params.Place()
+	if err != nil {
+		return err
+	}
+	gpu := len(where.Devices) > 0
+	if o.model, err = llama.LoadModel(o.params.Path, where); err != nil {
 		return err
 	}
 	if err := o.model.Generates(); err != nil {
 		return err
 	}
 	o.info = o.model.Info()
+	if o.params.Pooling != nil {
+		o.info.Pooling = *o.params.Pooling
+	}
 	o.longestPiece = o.model.LongestPiece()
 	o.ends = o.model.EndsOfGeneration()
 	o.params.setDefaults(o.info.Context)
+	o.params.setTypes(o.model.AllF32())
+	o.params.Rank = memory.PadRank(o.params.Rank, *o.params.PoolType, gpu)
 	p := o.params
-	typ := backend.F16
-	if o.model.AllF32() {
-		typ = backend.F32
-	}
-	if p.CacheType == nil {
-		p.CacheType = &typ
-	}
-	if p.PoolType == nil {
-		p.PoolType = &typ
-	}
 	params := llama.ContextParams{
 		CacheTokens: p.CacheTokens, StepTokens: p.StepTokens, Sequences: p.Sequences, Threads: p.Threads,
-		KeyType: *p.CacheType, ValueType: *p.CacheType,
+		KeyType: *p.CacheType, ValueType: *p.CacheType, Flash: p.flash(gpu),
 		Pool: llama.PoolParams{Slots: max(0, p.Slots) + 1, Rank: p.Rank, Type: *p.PoolType, Targets: p.Targets},
-	}
-	if p.GPULayers == 0 {
-		params.Flash = llama.FlashOn // our own, which reads no cell of another sequence
 	}
 	if o.ctx, err = o.model.NewContext(params); err != nil {
 		return err
 	}
-	o.isolated = p.GPULayers == 0 && o.ctx.Flash()
+	if p.Flash != nil && *p.Flash && !o.ctx.Flash() {
+		return errNoFlash
+	}
+	o.isolated = !gpu && o.ctx.Flash()
 	if err := o.params.checkTargets(o.ctx.Pool()); err != nil {
 		return err
 	}
@@ -143,6 +165,9 @@ func (o *owner) warmUp() error {
 func (o *owner) free() {
 	if o.crew != nil {
 		o.crew.dismiss()
+	}
+	if o.lost != nil {
+		return // a device that has failed frees nothing, and tells so by ending the process
 	}
 	if o.ctx != nil {
 		o.ctx.Close()
@@ -225,7 +250,10 @@ func (o *owner) fillSlots() {
 		}
 		if f.weight < len(pool.Weights) {
 			n := pool.ImageBytes(pool.Weights[f.weight])
-			o.ctx.SetSlotWeight(f.weight, f.slot, f.image[:n])
+			if err := o.ctx.SetSlotWeight(f.weight, f.slot, f.image[:n]); err != nil {
+				o.lose(err)
+				return
+			}
 			f.image = f.image[n:]
 			f.weight++
 			budget -= n

@@ -33,7 +33,7 @@ func randomRequest(seed uint64, slots int) *backend.Request {
 		r.PromptLogprobs = rng.IntN(2) == 0
 	}
 	s := &r.Sampling
-	switch rng.IntN(6) {
+	switch rng.IntN(8) {
 	case 0:
 		*s = backend.Sampling{Temperature: 1.5, TopP: 0.9, TopK: 20, Seed: rng.Uint32()}
 	case 1:
@@ -42,6 +42,15 @@ func randomRequest(seed uint64, slots int) *backend.Request {
 		s.IgnoreEOS = true
 	case 3:
 		s.Grammar = `root ::= [ -~]*`
+	case 4:
+		s.Grammar, s.GrammarAfter = `root ::= [a-m] [0-9]*`, []string{"a", "e", "i", "m"}
+	case 5:
+		for range 100 {
+			s.BadWords = append(s.BadWords, []backend.Token{rng.Int32N(250)}, []backend.Token{rng.Int32N(250), rng.Int32N(250)})
+		}
+	}
+	if rng.IntN(6) == 0 {
+		r.Embed, r.MaxTokens, r.PromptLogprobs = true, 0, false
 	}
 	if rng.IntN(3) == 0 {
 		r.Stop = []string{"a", "zz"}
@@ -130,6 +139,9 @@ func compare(t *testing.T, i int, got, want enginetest.Answer) {
 	}
 	same := func(a, b backend.TokenInfo) bool {
 		return a.ID == b.ID && a.Text == b.Text && near(a.Logprob, b.Logprob)
+	}
+	if !slices.EqualFunc(got.Last.Embedding, want.Last.Embedding, near) {
+		t.Errorf("request %d: embedding %v\nalone %v", i, got.Last.Embedding, want.Last.Embedding)
 	}
 	if !slices.EqualFunc(got.Tokens, want.Tokens, same) || !slices.EqualFunc(got.Prompt, want.Prompt, same) {
 		t.Errorf("request %d: tokens %+v, prompt %+v\nalone %+v, %+v", i, got.Tokens, got.Prompt, want.Tokens, want.Prompt)

@@ -24,7 +24,9 @@ type sequence struct {
 	sampler *llama.Sampler // nil if the most likely token is taken
 	text    *text.Assembler
 	model   *llama.Model
-	ends    []backend.Token // of generation
+	ends    []backend.Token // of generation, then what else ends the answer
+	eog     int             // of ends, those of generation
+	mean    bool            // the embedding is that of all tokens
 
 	id        int             // in the KV cache
 	tokens    []backend.Token // the prompt and what was generated; the cache holds the first past ones
@@ -33,6 +35,9 @@ type sequence struct {
 	generated int
 	scored    []backend.TokenInfo // of the prompt, until the first event
 	piece     []byte              // scratch
+
+	sum    []float64   // of the embeddings so far
+	hidden [][]float32 // embeddings of this step
 
 	rows  []llama.Row // outputs of this step; the last one is for the next token
 	out   outcome     // of this step
@@ -57,9 +62,10 @@ const minTemperature = 1e-3
 // newSequence makes the sequence of a request; its error is the grammar's.
 func newSequence(ctx context.Context, r *backend.Request, e *Engine) (*sequence, error) {
 	s := &sequence{
-		ctx: ctx, req: r, model: e.model, ends: e.ends,
+		ctx: ctx, req: r, model: e.model, ends: slices.Concat(e.ends, r.StopTokens), eog: len(e.ends),
+		mean:   r.Embed && e.info.Pooling == backend.PoolMean,
 		events: make(chan backend.Event, e.params.Events+1),
-		text:   text.NewAssembler(r.Stop, r.IncludeStop, r.Logprobs >= 0),
+		text:   text.NewAssembler(r.Stop, r.IncludeStop, r.Logprobs >= 0, r.Sampling.MinTokens),
 		tokens: slices.Clip(r.Prompt), flow: r.Version,
 	}
 	if s.unnamed() {
@@ -72,19 +78,16 @@ func newSequence(ctx context.Context, r *backend.Request, e *Engine) (*sequence,
 	if adjusted.Sampling.Temperature < minTemperature {
 		adjusted.Sampling.Temperature = 0
 	}
-	ends := e.ends
-	if r.Sampling.MinTokens > 0 {
-		ends = slices.Concat(ends, r.StopTokens)
-	}
 	var err error
-	s.sampler, err = e.model.NewSampler(&adjusted, ends)
+	s.sampler, err = e.model.NewSampler(&adjusted, s.ends)
 	return s, err
 }
 
 // plain tells whether the most likely token is taken, whatever it is.
 func plain(s *backend.Sampling) bool {
 	return s.Temperature < minTemperature && (s.RepetitionPenalty == 0 || s.RepetitionPenalty == 1) && s.PresencePenalty == 0 &&
-		s.FrequencyPenalty == 0 && len(s.LogitBias) == 0 && s.MinTokens == 0 && !s.IgnoreEOS && s.Allowed == nil && s.Grammar == ""
+		s.FrequencyPenalty == 0 && len(s.LogitBias) == 0 && s.MinTokens == 0 && !s.IgnoreEOS && s.Allowed == nil &&
+		len(s.BadWords) == 0 && s.Grammar == ""
 }
 
 // unnamed tells whether nobody knows what lies in the sequence's slot: then nothing
@@ -105,16 +108,21 @@ func (s *sequence) version(i int) string {
 }
 
 // reusable is how many of the sequence's tokens may come from the cache: the last
-// one is computed for its output, and all are if they are to be scored.
+// one is computed for its output, and all are if all outputs are wanted.
 func (s *sequence) reusable() int {
-	if s.req.NoCache || s.unnamed() || s.scoring() {
+	if s.req.NoCache || s.unnamed() || s.allOutputs() {
 		return 0
 	}
 	return len(s.tokens) - 1
 }
 
 // scoring tells whether the log-probabilities of the prompt are still wanted.
-func (s *sequence) scoring() bool { return s.req.PromptLogprobs && s.generated == 0 }
+func (s *sequence) scoring() bool {
+	return s.req.PromptLogprobs && !s.req.Embed && s.generated == 0
+}
+
+// allOutputs tells whether the output of every token is wanted, not of the last only.
+func (s *sequence) allOutputs() bool { return s.scoring() || s.mean }
 
 func (s *sequence) pending() int { return len(s.tokens) - s.past }
 
@@ -150,22 +158,29 @@ func (s *sequence) close() {
 // add puts n of the sequence's tokens into the batch, with the outputs that are
 // wanted; collect reads them after the step.
 func (s *sequence) add(c *llama.Context, n, slot int) {
+	if s.req.Embed {
+		c.Embed()
+	}
 	for i := s.past; i < s.past+n; i++ {
-		c.Add(s.tokens[i], i, s.id, slot, i == len(s.tokens)-1 || s.scoring())
+		c.Add(s.tokens[i], i, s.id, slot, i == len(s.tokens)-1 || s.allOutputs())
 	}
 }
 
 // collect takes the outputs of the n tokens that lie in the batch from first on.
 func (s *sequence) collect(c *llama.Context, first, n int) {
-	s.rows = s.rows[:0]
-	if !s.scoring() && s.past < len(s.tokens) {
+	s.rows, s.hidden = s.rows[:0], s.hidden[:0]
+	if !s.allOutputs() && s.past < len(s.tokens) {
 		return
 	}
-	if !s.scoring() {
+	if !s.allOutputs() {
 		first, n = first+n-1, 1
 	}
 	for i := range n {
-		s.rows = append(s.rows, c.Row(first+i))
+		if s.req.Embed {
+			s.hidden = append(s.hidden, c.Embedding(first+i))
+		} else {
+			s.rows = append(s.rows, c.Row(first+i))
+		}
 	}
 }
 
@@ -173,6 +188,10 @@ func (s *sequence) collect(c *llama.Context, first, n int) {
 // the sequence: sequences advance side by side.
 func (s *sequence) advance() {
 	s.out = outcome{}
+	if s.req.Embed {
+		s.embed()
+		return
+	}
 	rows := s.rows
 	if s.scoring() {
 		s.scorePrompt(rows)
@@ -200,7 +219,7 @@ func (s *sequence) advance() {
 		s.out.broken = true
 		return
 	}
-	t, slow, err := s.sampler.Sample(row, s.noEnd())
+	t, slow, err := s.sampler.Sample(row, s.bannedEnds())
 	switch {
 	case err != nil:
 		s.fail(err)
@@ -215,7 +234,7 @@ func (s *sequence) advance() {
 func (s *sequence) chooseSlowly() {
 	row := s.out.row
 	s.out = outcome{}
-	t, err := s.sampler.SampleSlowly(row, s.noEnd())
+	t, err := s.sampler.SampleSlowly(row, s.bannedEnds())
 	if err != nil {
 		s.fail(err)
 		return
@@ -223,8 +242,15 @@ func (s *sequence) chooseSlowly() {
 	s.accept(t, row)
 }
 
-func (s *sequence) noEnd() bool {
-	return s.req.Sampling.IgnoreEOS || s.generated < s.req.Sampling.MinTokens
+// bannedEnds is how many of the ends, from the first on, must not be chosen now.
+func (s *sequence) bannedEnds() int {
+	switch {
+	case s.generated < s.req.Sampling.MinTokens:
+		return len(s.ends)
+	case s.req.Sampling.IgnoreEOS:
+		return s.eog
+	}
+	return 0
 }
 
 // fail ends the sequence for want of a token. An answer whose grammar is at its end
@@ -234,7 +260,7 @@ func (s *sequence) fail(err error) {
 	switch {
 	case errors.Is(err, llama.ErrTooLong):
 		s.out.event = backend.Event{Err: backend.ErrGrammar}
-	case s.req.Sampling.Grammar != "" && s.generated > 0:
+	case s.sampler.Bound() && s.generated > 0:
 		s.out.event = backend.Event{Prompt: s.scored, Finish: backend.FinishStop}
 		s.out.event.Text, s.out.event.Tokens = s.text.Flush()
 	default:
@@ -262,7 +288,7 @@ func (s *sequence) score(row llama.Row, t backend.Token) backend.TokenInfo {
 }
 
 func (s *sequence) pieceOf(t backend.Token) string {
-	s.piece = s.model.AppendPiece(s.piece[:0], t, false)
+	s.piece = s.model.AppendPiece(s.piece[:0], t, s.req.SpecialText)
 	return string(s.piece)
 }
 
@@ -277,11 +303,10 @@ func (s *sequence) accept(t backend.Token, row llama.Row) {
 	s.generated++
 	s.tokens = append(s.tokens, t)
 	s.out.generate = true
-	end := slices.Contains(s.ends, t) && !s.req.Sampling.IgnoreEOS
-	stop := slices.Contains(s.req.StopTokens, t)
+	end := slices.Contains(s.ends, t)
 	s.piece = s.piece[:0]
-	if !end && (!stop || s.req.IncludeStop) {
-		s.piece = s.model.AppendPiece(s.piece, t, false)
+	if !end || s.req.IncludeStop {
+		s.piece = s.model.AppendPiece(s.piece, t, s.req.SpecialText)
 	}
 	ev := backend.Event{Prompt: prompt, Generated: s.generated, Cached: s.cached}
 	var stopped bool
@@ -289,12 +314,12 @@ func (s *sequence) accept(t backend.Token, row llama.Row) {
 	switch {
 	case stopped:
 		ev.Finish = backend.FinishStop
-	case end, stop, s.generated == s.req.MaxTokens:
+	case end, s.generated == s.req.MaxTokens:
 		rest, tokens := s.text.Flush()
 		ev.Text += rest
 		ev.Tokens = append(ev.Tokens, tokens...)
 		ev.Finish = backend.FinishLength
-		if end || stop {
+		if end {
 			ev.Finish = backend.FinishStop
 		}
 	}

@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
 	"lorikeet/backend"
+	"lorikeet/backend/llama"
 	"lorikeet/backend/sched"
 )
 
@@ -31,6 +33,9 @@ func (o *owner) decode() {
 		slog.Error("a step failed", "err", err, "mode", o.step.Mode.String(), "tokens", o.step.Tokens)
 		for _, sh := range o.step.Shares {
 			o.drop(o.ready[sh.Sequence], fmt.Errorf("%w: %w", backend.ErrDecode, err))
+		}
+		if errors.Is(err, llama.ErrLost) {
+			o.lose(err)
 		}
 		o.sweep()
 		return

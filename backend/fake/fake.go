@@ -2,8 +2,9 @@
 // above backend. Its tokens are bytes, and the next one is a function of the
 // tokens before it and of the slot's content, within what the request allows; of
 // what shapes a distribution it honours the seed only, and it knows no grammars. It
-// passes the same conformance tests (backend/enginetest) as backend/engine. It keeps
-// no KV cache and plans no steps.
+// passes the same conformance tests (backend/enginetest) as backend/engine. Its
+// embeddings are a function of the same, and of the version. It keeps no KV cache and
+// plans no steps.
 package fake
 
 import (
@@ -25,6 +26,9 @@ const (
 	EOS
 	vocabulary
 )
+
+// Infill are three of the bytes: control characters.
+var Infill = backend.Infill{Prefix: 1, Suffix: 2, Middle: 3}
 
 // Engine is the fake. Use New.
 type Engine struct {
@@ -50,7 +54,7 @@ func New(contextLength, slots int) *Engine {
 	e := &Engine{
 		info: backend.ModelInfo{
 			Architecture: "llama", Fingerprint: "fake", Parameters: 1, Context: contextLength, Vocabulary: int(vocabulary),
-			Layers: 1, Heads: 2, KVHeads: 1,
+			Layers: 1, Heads: 2, KVHeads: 1, BOS: BOS, EOS: EOS, Infill: Infill, Embedding: 8, Pooling: backend.PoolLast,
 			Pool: backend.Pool{Slots: slots + 1, Rank: 16, Type: backend.F32, Weights: []backend.Weight{
 				{Name: "blk.0.attn_q.weight", In: 8, Out: 8}, {Name: "blk.0.attn_k.weight", In: 8, Out: 4},
 			}},
@@ -204,16 +208,22 @@ func (g *generation) generate(ctx context.Context) backend.Event {
 		}
 		fmt.Fprint(h, t, " ")
 	}
+	if g.r.Embed {
+		fmt.Fprint(h, g.r.Version)
+		return backend.Event{Embedding: g.embedding(h.Sum64()), Finish: backend.FinishStop}
+	}
 	if g.r.MaxTokens == 0 {
 		return backend.Event{Prompt: prompt, Finish: backend.FinishLength}
 	}
-	out := text.NewAssembler(g.r.Stop, g.r.IncludeStop, g.r.Logprobs >= 0)
+	out := text.NewAssembler(g.r.Stop, g.r.IncludeStop, g.r.Logprobs >= 0, g.r.Sampling.MinTokens)
+	var answer []backend.Token
 	for n := 1; ; n++ {
 		if err := g.step(ctx); err != nil {
 			return backend.Event{Err: err, Generated: n - 1}
 		}
 		state := h.Sum64()
-		t, ok := g.choose(state, n <= g.r.Sampling.MinTokens)
+		t, ok := g.choose(state, answer)
+		answer = append(answer, t)
 		if !ok {
 			return backend.Event{Err: backend.ErrDecode, Generated: n - 1}
 		}
@@ -222,7 +232,7 @@ func (g *generation) generate(ctx context.Context) backend.Event {
 		prompt = nil
 		var stopped bool
 		ended := t == EOS || slices.Contains(g.r.StopTokens, t)
-		piece := g.e.Piece(t, false)
+		piece := g.e.Piece(t, g.r.SpecialText)
 		if ended && !g.r.IncludeStop {
 			piece = nil
 		}
@@ -251,13 +261,31 @@ func (g *generation) generate(ctx context.Context) backend.Event {
 	}
 }
 
-// choose is the next token after a state: a biased one with ±100 is forced or banned,
-// lesser biases do nothing. ok is false if the request allows none.
-func (g *generation) choose(state uint64, noEnd bool) (t backend.Token, ok bool) {
+// embedding is the vector of a state, of a length other than 1.
+func (g *generation) embedding(state uint64) []float32 {
+	v := make([]float32, g.e.info.Embedding)
+	for i := range v {
+		v[i] = float32(int8(state>>(8*i))) + 0.5
+	}
+	return v
+}
+
+// completes tells whether a token after the answer completes one of the bad words.
+func completes(words [][]backend.Token, answer []backend.Token, t backend.Token) bool {
+	return slices.ContainsFunc(words, func(w []backend.Token) bool {
+		last := len(w) - 1
+		return last >= 0 && w[last] == t && len(answer) >= last && slices.Equal(answer[len(answer)-last:], w[:last])
+	})
+}
+
+// choose is the token after a state and an answer: a biased one with ±100 is forced or
+// banned, lesser biases do nothing. ok is false if the request allows none.
+func (g *generation) choose(state uint64, answer []backend.Token) (t backend.Token, ok bool) {
 	s := &g.r.Sampling
+	noEnd := len(answer) < s.MinTokens
 	may := func(t backend.Token) bool {
 		return (s.Allowed == nil || slices.Contains(s.Allowed, t)) && (t != EOS || !s.IgnoreEOS) &&
-			(!noEnd || t != EOS && !slices.Contains(g.r.StopTokens, t)) && !slices.Contains(s.LogitBias, backend.TokenBias{Token: t, Bias: -100})
+			(!noEnd || t != EOS && !slices.Contains(g.r.StopTokens, t)) && !completes(s.BadWords, answer, t) && !slices.Contains(s.LogitBias, backend.TokenBias{Token: t, Bias: -100})
 	}
 	for _, b := range s.LogitBias {
 		if b.Bias == 100 && may(b.Token) {
@@ -307,7 +335,7 @@ func next(state uint64) backend.Token {
 // info scores a token after a state: the most likely one has 1/2, the others share
 // the rest.
 func (g *generation) info(t backend.Token, state uint64, scored bool) backend.TokenInfo {
-	i := backend.TokenInfo{ID: t, Text: string(g.e.Piece(t, false)), Scored: scored}
+	i := backend.TokenInfo{ID: t, Text: string(g.e.Piece(t, g.r.SpecialText)), Scored: scored}
 	if !scored {
 		return i
 	}

@@ -1,12 +1,16 @@
 #include "bridge.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <vector>
 
 #include <pthread.h>
 
+#include "abort.h"
 #include "attention.h"
+#include "devices.h"
 #include "llama-context.h"
 
 extern "C" void lorikeetLog(int level, char * text);
@@ -17,10 +21,25 @@ static void log_to_go(ggml_log_level level, const char * text, void *) {
 
 void lk_log_to_go(void) {
     llama_log_set(log_to_go, nullptr);
+    abort_install([](int level, const char * text) { lorikeetLog(level, const_cast<char *>(text)); });
 }
 
-llama_model * lk_model_load(const char * path, llama_model_params params, char * err) {
+llama_model * lk_model_load(const char * path, int n_gpu_layers, const int * gpus, int n_gpus, const float * split, char * err) {
+    abort_guard guard;
     try {
+        std::vector<ggml_backend_dev_t> devices; // an explicit list, although it be empty: none means all
+        for (int i = 0; i < n_gpus; i++) {
+            devices.push_back(lk_gpu_device(gpus[i]));
+        }
+        devices.push_back(nullptr);
+        std::vector<float> shares(std::max((size_t) n_gpus, llama_max_devices()), 0.0f);
+        llama_model_params params = llama_model_default_params();
+        params.devices = devices.data();
+        params.n_gpu_layers = n_gpus > 0 ? n_gpu_layers : 0;
+        if (split) {
+            std::copy(split, split + n_gpus, shares.begin());
+            params.tensor_split = shares.data();
+        }
         return llama_model_load_from_file(path, params);
     } catch (const std::exception & e) {
         snprintf(err, LK_ERR_SIZE, "%s", e.what());
@@ -29,6 +48,7 @@ llama_model * lk_model_load(const char * path, llama_model_params params, char *
 }
 
 llama_context * lk_context_new(llama_model * model, llama_context_params params, char * err) {
+    abort_guard guard;
     try {
         attention_use(*model, params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED);
         return llama_init_from_model(model, params);

@@ -18,12 +18,22 @@ extern "C" {
 
 #define LK_ERR_SIZE 512
 
+// Codes of failure: a C++ exception; and what ggml would end the process for, such as an
+// error of CUDA. After that nothing can be computed with the model any more, and nothing
+// of it be freed: a GPU that failed goes on failing.
+#define LK_THREW (-1000)
+#define LK_LOST  (-1001)
+
 // llama.cpp's messages go to lorikeetLog (exported by Go) from here on.
 void lk_log_to_go(void);
 
-// As their namesakes of llama.h; a C++ exception becomes NULL and err.
-struct llama_model *   lk_model_load(const char * path, struct llama_model_params params, char * err);
-// Flash attention that is enabled, not left to llama.cpp, is for the CPU: attention.h's.
+// Loads a model, n_gpu_layers of it on GPUs, by their numbers in devices.h's list; no
+// GPUs: on the CPU. split is NULL or has a share for each. NULL and err on failure,
+// also where ggml would end the process.
+struct llama_model * lk_model_load(const char * path, int n_gpu_layers, const int * gpus, int n_gpus, const float * split, char * err);
+
+// As its namesake of llama.h; a C++ exception becomes NULL and err, and so does what
+// ggml would end the process for. Flash attention that is enabled, not left to llama.cpp, is for the CPU: attention.h's.
 struct llama_context * lk_context_new(struct llama_model * model, struct llama_context_params params, char * err);
 
 // Whether the context computes flash attention, by wish or by llama.cpp's choice.
@@ -61,7 +71,8 @@ lk_pool_weight lk_pool_get_weight(const lk_pool * pool, int i);
 bool lk_pool_weight_visited(const lk_pool * pool, int i);
 
 // Writes A and B of one weight, laid out as a slot image holds them, into a slot.
-void lk_pool_set(lk_pool * pool, int weight, int slot, const void * a_and_b);
+// Returns 0, or LK_LOST and err.
+int lk_pool_set(lk_pool * pool, int weight, int slot, const void * a_and_b, char * err);
 
 //
 // Steps
@@ -70,7 +81,7 @@ void lk_pool_set(lk_pool * pool, int weight, int slot, const void * a_and_b);
 typedef enum { LK_MODE_NONE, LK_MODE_UNIFORM, LK_MODE_MIXED } lk_mode;
 
 // llama_decode of a batch whose token i uses slots[i]. pool may be NULL. Returns
-// llama_decode's code; a C++ exception is -1000 and err.
+// llama_decode's code, or LK_THREW or LK_LOST and err.
 int lk_decode(struct llama_context * ctx, lk_pool * pool, lk_mode mode, struct llama_batch batch, const int32_t * slots, char * err);
 
 //
@@ -111,7 +122,15 @@ typedef struct {
     int32_t                  n_allowed;
     const llama_token *      ends; // tokens that end the answer
     int32_t                  n_ends;
-    const char *             grammar; // or NULL
+    // Sequences, one after the other, that the answer must not complete, and the length of each.
+    const llama_token *      bad_words;
+    const int32_t *          bad_lengths;
+    int32_t                  n_bad;
+
+    const char *    grammar;         // or NULL
+    const char *    triggers;        // strings, one after the other: the grammar holds from the first of them on
+    const int32_t * trigger_lengths; // in bytes, none 0
+    int32_t         n_triggers;      // 0: it holds from the beginning
 
     // For the penalties: tokens of the prompt, and how many will follow at most.
     const llama_token * prompt;
@@ -123,7 +142,7 @@ typedef struct {
 lk_sampler * lk_sampler_new(const struct llama_vocab * vocab, const lk_sampling * params, char * err);
 void         lk_sampler_free(lk_sampler * sampler);
 
-// Chooses a token and accepts it; with no_end set, none that ends the answer.
+// Chooses a token and accepts it, but none of the first n_banned of params.ends.
 // LK_SLOW says that the choice must be made by lk_sample_slowly from the same
 // logits: the grammar refuses what was drawn, and has to look at every token.
 #define LK_SLOW (-2)
@@ -131,9 +150,12 @@ void         lk_sampler_free(lk_sampler * sampler);
 // takes too long; then the sampler is of no use any more.
 #define LK_NO_TOKEN (-3)
 #define LK_TOO_LONG (-4)
-llama_token lk_sample(lk_sampler * sampler, const float * logits, bool no_end);
+llama_token lk_sample(lk_sampler * sampler, const float * logits, int32_t n_banned);
 
-llama_token lk_sample_slowly(lk_sampler * sampler, const float * logits, bool no_end);
+llama_token lk_sample_slowly(lk_sampler * sampler, const float * logits, int32_t n_banned);
+
+// Whether the answer is bound to a grammar: it has one, which waits for no trigger.
+bool lk_sampler_bound(const lk_sampler * sampler);
 
 #ifdef __cplusplus
 }

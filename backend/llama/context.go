@@ -40,7 +40,7 @@ type FlashAttention int
 const (
 	FlashAuto FlashAttention = iota // llama.cpp decides
 	FlashOff
-	FlashOn // on the CPU only
+	FlashOn // on the CPU only: attention.h's
 )
 
 // PoolParams size the adapter pool.
@@ -68,6 +68,8 @@ type Context struct {
 	outputs []C.int8_t
 	slots   []C.int32_t
 	n       int
+
+	embeds bool // the batch is to give embeddings, too
 }
 
 // NewContext makes a context of a model. Its errors are *Error.
@@ -79,7 +81,8 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	params.n_seq_max = C.uint32_t(p.Sequences)
 	params.n_threads = C.int32_t(p.Threads)
 	params.n_threads_batch = C.int32_t(p.Threads)
-	params.kv_unified = true // separate streams would reorder a step's tokens
+	params.pooling_type = C.LLAMA_POOLING_TYPE_NONE // an embedding per output; who asks for them makes one of them
+	params.kv_unified = true                        // separate streams would reorder a step's tokens
 	params.no_perf = true
 	params.type_k, params.type_v = ggmlType(p.KeyType), ggmlType(p.ValueType)
 	params.flash_attn_type = [...]int32{C.LLAMA_FLASH_ATTN_TYPE_AUTO, C.LLAMA_FLASH_ATTN_TYPE_DISABLED, C.LLAMA_FLASH_ATTN_TYPE_ENABLED}[p.Flash]
@@ -169,16 +172,32 @@ func (c *Context) DropUnusedWeights() []string {
 	return dropped
 }
 
-// SetSlotWeight writes the part of a slot image that belongs to weight i.
-func (c *Context) SetSlotWeight(i, slot int, part []byte) {
+// SetSlotWeight writes the part of a slot image that belongs to weight i. Its error is
+// an *Error that is ErrLost.
+func (c *Context) SetSlotWeight(i, slot int, part []byte) error {
 	if len(part) != c.info.ImageBytes(c.info.Weights[i]) || slot <= 0 || slot >= c.info.Slots {
 		panic("llama: SetSlotWeight outside the pool")
 	}
-	C.lk_pool_set(c.pool, c.index[i], C.int(slot), unsafe.Pointer(&part[0]))
+	var reason errBuf
+	if code := C.lk_pool_set(c.pool, c.index[i], C.int(slot), unsafe.Pointer(&part[0]), reason.c()); code != 0 {
+		return &Error{Op: "fill slot", Code: int(code), Reason: reason.or("")}
+	}
+	return nil
 }
 
 // Clear empties the batch.
-func (c *Context) Clear() { c.n = 0 }
+func (c *Context) Clear() { c.n = 0; c.setEmbeds(false) }
+
+// Embed makes the step give the embeddings of its outputs too, until Clear. A step
+// without them costs nothing more.
+func (c *Context) Embed() { c.setEmbeds(true) }
+
+func (c *Context) setEmbeds(on bool) {
+	if on != c.embeds {
+		c.embeds = on
+		C.llama_set_embeddings(c.c, C.bool(on))
+	}
+}
 
 // Add appends a token of a sequence at a position to the batch, using a slot of
 // the pool, and returns its index. With output set its distribution can be read
@@ -229,6 +248,13 @@ func (c *Context) Forget(seq int) {
 // Nothing is copied.
 func (c *Context) Share(from, to, n int) {
 	C.llama_memory_seq_cp(c.mem, C.llama_seq_id(from), C.llama_seq_id(to), 0, C.llama_pos(n))
+}
+
+// Embedding returns the final hidden state at output i of the last step, which Embed
+// was called for. It is valid until the next step.
+func (c *Context) Embedding(i int) []float32 {
+	v := C.llama_get_embeddings_ith(c.c, C.int32_t(i))
+	return unsafe.Slice((*float32)(v), C.llama_model_n_embd(c.model.c))
 }
 
 // Row returns output i of the last step. It is valid until the next one.

@@ -54,9 +54,17 @@ func (e *Error) Error() string {
 	return s
 }
 
+// ErrLost is the error, with an *Error, of a call after which nothing more can be computed
+// with the model: ggml would have ended the process. Nothing of it may be closed.
+var ErrLost = errors.New("lost")
+
+// Is tells that an error is ErrLost.
+func (e *Error) Is(target error) bool { return target == ErrLost && e.Code == C.LK_LOST }
+
 var initOnce = sync.OnceFunc(func() {
-	ollama.BackendInit()
 	C.lk_log_to_go()
+	ollama.BackendInit()
+	C.lk_log_to_go() // of the backends that were loaded, too
 })
 
 // firstComplaint is the first error that llama.cpp has logged since complaint was
@@ -96,22 +104,31 @@ type Model struct {
 
 // ModelParams say how a base is loaded.
 type ModelParams struct {
-	GPULayers int // layers on the GPU; negative means all
+	Devices   []string  // GPUs, by the names that FindDevices gives; none: the CPU
+	GPULayers int       // layers on them; negative means all, and the output
+	Split     []float64 // share of each of them; empty: by their free memory
 }
 
 // LoadModel reads a base in GGUF. Its errors are *Error.
 func LoadModel(path string, p ModelParams) (*Model, error) {
 	initOnce()
-	params := C.llama_model_default_params()
-	params.n_gpu_layers = C.int32_t(p.GPULayers)
-	if p.GPULayers < 0 {
-		params.n_gpu_layers = 1 << 20
+	gpus, err := gpuNumbers(p.Devices)
+	if err != nil {
+		return nil, err
+	}
+	layers := p.GPULayers
+	if layers < 0 {
+		layers = 1 << 20
+	}
+	split := make([]C.float, len(p.Split))
+	for i, s := range p.Split {
+		split[i] = C.float(s)
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
 	var reason errBuf
 	complaint()
-	c := C.lk_model_load(cpath, params, reason.c())
+	c := C.lk_model_load(cpath, C.int(layers), unsafe.SliceData(gpus), C.int(len(gpus)), unsafe.SliceData(split), reason.c())
 	if c == nil {
 		return nil, &Error{Op: "load model", Reason: reason.or(complaint())}
 	}
@@ -127,7 +144,8 @@ func (m *Model) Close() {
 }
 
 // Info returns what the model says of itself; Context is the length it was
-// trained for, and Pool and Fingerprint are left empty.
+// trained for, and Pool and Fingerprint are left empty. Pooling is of the last token
+// unless the file says that it is the mean.
 func (m *Model) Info() backend.ModelInfo {
 	info := backend.ModelInfo{
 		Architecture: m.meta("general.architecture"),
@@ -137,12 +155,26 @@ func (m *Model) Info() backend.ModelInfo {
 		Layers:       int(C.llama_model_n_layer(m.c)),
 		Heads:        int(C.llama_model_n_head(m.c)),
 		KVHeads:      int(C.llama_model_n_head_kv(m.c)),
+		BOS:          backend.Token(C.llama_vocab_bos(m.vocab)),
+		EOS:          backend.Token(C.llama_vocab_eos(m.vocab)),
+		Infill: backend.Infill{
+			Prefix: backend.Token(C.llama_vocab_fim_pre(m.vocab)),
+			Suffix: backend.Token(C.llama_vocab_fim_suf(m.vocab)),
+			Middle: backend.Token(C.llama_vocab_fim_mid(m.vocab)),
+		},
+		Embedding: int(C.llama_model_n_embd(m.c)),
+	}
+	if m.meta(info.Architecture+".pooling_type") == poolingMean {
+		info.Pooling = backend.PoolMean
 	}
 	if t := C.llama_model_chat_template(m.c, nil); t != nil {
 		info.ChatTemplate = C.GoString(t)
 	}
 	return info
 }
+
+// poolingMean is how GGUF says that an embedding is the mean of its tokens'.
+const poolingMean = "1"
 
 func (m *Model) meta(key string) string {
 	ckey := C.CString(key)

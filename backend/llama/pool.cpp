@@ -28,6 +28,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "abort.h"
 #include "attention.h"
 #include "llama-adapter.h"
 #include "llama-graph.h"
@@ -287,10 +288,17 @@ bool lk_pool_weight_visited(const lk_pool * pool, int i) {
     return pool->weights[i].visited;
 }
 
-void lk_pool_set(lk_pool * pool, int weight, int slot, const void * a_and_b) {
-    const auto & w = pool->weights[weight];
-    ggml_backend_tensor_set(w.a, a_and_b, slot * w.a->nb[2], w.a->nb[2]);
-    ggml_backend_tensor_set(w.b, (const char *) a_and_b + w.a->nb[2], slot * w.b->nb[2], w.b->nb[2]);
+int lk_pool_set(lk_pool * pool, int weight, int slot, const void * a_and_b, char * err) {
+    abort_guard guard;
+    try {
+        const auto & w = pool->weights[weight];
+        ggml_backend_tensor_set(w.a, a_and_b, slot * w.a->nb[2], w.a->nb[2]);
+        ggml_backend_tensor_set(w.b, (const char *) a_and_b + w.a->nb[2], slot * w.b->nb[2], w.b->nb[2]);
+        return 0;
+    } catch (const std::exception & e) {
+        snprintf(err, LK_ERR_SIZE, "%s", e.what());
+        return LK_LOST;
+    }
 }
 
 static void prepare(lk_pool & p, llama_context * ctx, lk_mode mode, const llama_batch & batch, const int32_t * slots) {
@@ -323,6 +331,7 @@ static void prepare(lk_pool & p, llama_context * ctx, lk_mode mode, const llama_
 }
 
 int lk_decode(llama_context * ctx, lk_pool * pool, lk_mode mode, llama_batch batch, const int32_t * slots, char * err) {
+    abort_guard guard;
     try {
         if (pool) {
             prepare(*pool, ctx, mode, batch, slots);
@@ -344,6 +353,6 @@ int lk_decode(llama_context * ctx, lk_pool * pool, lk_mode mode, llama_batch bat
             pool->graph_valid = false;
         }
         snprintf(err, LK_ERR_SIZE, "%s", e.what());
-        return -1000;
+        return dynamic_cast<const abort_error *>(&e) ? LK_LOST : LK_THREW;
     }
 }

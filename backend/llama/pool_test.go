@@ -53,7 +53,9 @@ func openWith(t *testing.T, model string, p llama.ContextParams) *llama.Context 
 		image := enginetest.Image(c.Pool(), uint32(slot))
 		for i, w := range c.Pool().Weights {
 			n := c.Pool().ImageBytes(w)
-			c.SetSlotWeight(i, slot, image[:n])
+			if err := c.SetSlotWeight(i, slot, image[:n]); err != nil {
+				t.Fatal(err)
+			}
 			image = image[n:]
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"lorikeet/backend"
@@ -81,12 +82,24 @@ func (m *Model) NewSampler(r *backend.Request, ends []backend.Token) (*Sampler, 
 		n_allowed: C.int32_t(len(s.Allowed)), n_ends: C.int32_t(len(ends)),
 		n_prompt: C.int32_t(len(r.Prompt)), n_answer: C.int32_t(max(1, r.MaxTokens)),
 	}
+	bad, badLengths := flat(s.BadWords)
+	params.bad_words, params.bad_lengths = (*C.llama_token)(pinned(&pin, bad)), pinned(&pin, badLengths)
+	params.n_bad = C.int32_t(len(badLengths))
 	params.allowed = (*C.llama_token)(pinned(&pin, s.Allowed))
 	params.ends = (*C.llama_token)(pinned(&pin, ends))
 	params.prompt = (*C.llama_token)(pinned(&pin, r.Prompt))
 	if s.Grammar != "" {
 		params.grammar = C.CString(s.Grammar)
 		defer C.free(unsafe.Pointer(params.grammar))
+		if !slices.Contains(s.GrammarAfter, "") { // which every answer begins with
+			lengths := make([]C.int32_t, len(s.GrammarAfter))
+			for i, trigger := range s.GrammarAfter {
+				lengths[i] = C.int32_t(len(trigger))
+			}
+			params.triggers = C.CString(strings.Join(s.GrammarAfter, ""))
+			defer C.free(unsafe.Pointer(params.triggers))
+			params.trigger_lengths, params.n_triggers = pinned(&pin, lengths), C.int32_t(len(lengths))
+		}
 	}
 	var reason errBuf
 	c := C.lk_sampler_new(m.vocab, &params, reason.c())
@@ -94,6 +107,15 @@ func (m *Model) NewSampler(r *backend.Request, ends []backend.Token) (*Sampler, 
 		return nil, &backend.GrammarError{Reason: reason.or("can't be used")}
 	}
 	return &Sampler{c}, nil
+}
+
+// flat is several slices as one, and the length of each.
+func flat[T any](parts [][]T) (all []T, lengths []C.int32_t) {
+	for _, p := range parts {
+		all = append(all, p...)
+		lengths = append(lengths, C.int32_t(len(p)))
+	}
+	return all, lengths
 }
 
 // pinned is where a slice begins, or nil if it is empty.
@@ -105,10 +127,10 @@ func pinned[T any](pin *runtime.Pinner, s []T) *T {
 	return &s[0]
 }
 
-// Sample chooses a token; with noEnd set, none that ends the answer. If slow is
-// set, SampleSlowly must choose instead, from the same row.
-func (s *Sampler) Sample(r Row, noEnd bool) (t backend.Token, slow bool, err error) {
-	chosen := C.lk_sample(s.c, r.logits, C.bool(noEnd))
+// Sample chooses a token, but none of the first so many ends. If slow is set,
+// SampleSlowly must choose instead, from the same row.
+func (s *Sampler) Sample(r Row, banned int) (t backend.Token, slow bool, err error) {
+	chosen := C.lk_sample(s.c, r.logits, C.int32_t(banned))
 	if chosen == C.LK_SLOW {
 		return 0, true, nil
 	}
@@ -118,9 +140,13 @@ func (s *Sampler) Sample(r Row, noEnd bool) (t backend.Token, slow bool, err err
 
 // SampleSlowly chooses a token from all that the grammar allows, which may take many
 // times as long as a step.
-func (s *Sampler) SampleSlowly(r Row, noEnd bool) (backend.Token, error) {
-	return token(C.lk_sample_slowly(s.c, r.logits, C.bool(noEnd)))
+func (s *Sampler) SampleSlowly(r Row, banned int) (backend.Token, error) {
+	return token(C.lk_sample_slowly(s.c, r.logits, C.int32_t(banned)))
 }
+
+// Bound tells whether the answer has to follow a grammar now: one that waits for its
+// trigger binds nothing yet.
+func (s *Sampler) Bound() bool { return bool(C.lk_sampler_bound(s.c)) }
 
 func token(chosen C.llama_token) (backend.Token, error) {
 	switch chosen {

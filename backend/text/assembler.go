@@ -19,13 +19,15 @@ type Assembler struct {
 	pending []backend.TokenInfo // tokens whose text begins in held, or has no text
 	ends    []int               // for each pending token, where its text ends in held
 	keep    bool                // whether tokens are collected at all
+	holding int                 // so many more tokens complete no stop string
 }
 
 // NewAssembler makes an assembler that ends the text before the first of the
-// stop strings, or behind it if includeStop is set. Unless keepTokens is set, no
-// tokens are returned beside the text.
-func NewAssembler(stop []string, includeStop, keepTokens bool) *Assembler {
-	return &Assembler{stop: stop, include: includeStop, keep: keepTokens}
+// stop strings, or behind it if includeStop is set; one that is complete within the
+// first minTokens tokens does not count. Unless keepTokens is set, no tokens are
+// returned beside the text.
+func NewAssembler(stop []string, includeStop, keepTokens bool, minTokens int) *Assembler {
+	return &Assembler{stop: stop, include: includeStop, keep: keepTokens, holding: minTokens}
 }
 
 // Add appends a token's piece. It returns the text that can now be sent, with the
@@ -39,7 +41,9 @@ func (a *Assembler) Add(piece []byte, t backend.TokenInfo) (text string, tokens 
 		a.pending = append(a.pending, t)
 		a.ends = append(a.ends, len(a.held))
 	}
-	if at := a.findStop(from); at >= 0 {
+	if a.holding > 0 {
+		a.holding--
+	} else if at := a.findStop(from); at >= 0 {
 		text, tokens = a.release(at, true)
 		return text, tokens, true
 	}

@@ -53,7 +53,7 @@ func TestAssembler(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			parts, tokens, stopped := feed(NewAssembler(tt.stop, false, true), tt.pieces...)
+			parts, tokens, stopped := feed(NewAssembler(tt.stop, false, true, 0), tt.pieces...)
 			if got := strings.Join(parts, "|"); got != tt.parts {
 				t.Errorf("parts %q, want %q", got, tt.parts)
 			}
@@ -68,6 +68,22 @@ func TestAssembler(t *testing.T) {
 }
 
 // FuzzAssembler compares with cutting the whole text at once.
+func TestStopWithinTheLeastTokens(t *testing.T) {
+	for _, tt := range []struct {
+		stop  string
+		parts string
+	}{
+		{"b", "a|b|c"},      // the second one ends it
+		{"ab", "ab|c|b|cd"}, // never again
+		{"bc", "a"},         // begins in the least tokens, and is completed after them
+	} {
+		parts, _, stopped := feed(NewAssembler([]string{tt.stop}, false, false, 2), "a", "b", "c", "b", "cd")
+		if got := strings.Join(parts, "|"); got != tt.parts || stopped != (tt.stop != "ab") {
+			t.Errorf("stop %q: %q, stopped %v; want %q", tt.stop, got, stopped, tt.parts)
+		}
+	}
+}
+
 func FuzzAssembler(f *testing.F) {
 	f.Add("one END two", "END", uint8(3))
 	f.Add("aaab🦜aab", "aab", uint8(1))
@@ -81,7 +97,7 @@ func FuzzAssembler(f *testing.F) {
 			pieces = append(pieces, rest[:n])
 			rest = rest[n:]
 		}
-		parts, _, stopped := feed(NewAssembler([]string{stop}, false, false), pieces...)
+		parts, _, stopped := feed(NewAssembler([]string{stop}, false, false, 0), pieces...)
 		want, _, found := strings.Cut(whole, stop)
 		if got := strings.Join(parts, ""); got != want || stopped != found {
 			t.Errorf("got %q, %v; want %q, %v", got, stopped, want, found)

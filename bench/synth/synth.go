@@ -28,6 +28,10 @@ type Config struct {
 // Default has 207 million parameters; its file is 414 MB.
 var Default = Config{Hidden: 1024, Layers: 12, Heads: 16, KVHeads: 8, FeedForward: 2816, Vocabulary: 32000, Context: 8192, Seed: 1}
 
+// Seven has the shape of a model of 7 billion parameters; its file is 14.5 GB in F16, 4.5 GB
+// in Q4_0.
+var Seven = Config{Hidden: 4096, Layers: 32, Heads: 32, KVHeads: 8, FeedForward: 14336, Vocabulary: 32000, Context: 8192, Seed: 1}
+
 // generation is raised when the same Config gives other files than before.
 const generation = 1
 

@@ -1,4 +1,4 @@
-"""Computes the reference log-probabilities with transformers + peft.
+"""Computes the reference log-probabilities and embeddings with transformers + peft.
 
     python oracle.py --demo ../../demo --checkpoints ../../build/demo --out testdata
 
@@ -6,7 +6,7 @@ For the demo base and its adapters (the base's transformers checkpoint is what t
 left under --checkpoints; without it, its figures stay as they are), and for tiny
 random-weight models of other shapes and architectures, which it makes and writes beside
 the figures. Each has a folder of its own under --out and a seed of its own; --only makes
-one.
+one. Embeddings are of the tiny models only, of each base and the first of its adapters.
 """
 
 import argparse
@@ -123,6 +123,16 @@ def figures(model, prompts: list[list[int]]) -> list[list[float]]:
     return out
 
 
+@torch.no_grad()
+def embeddings(model, prompts: list[list[int]]) -> list[dict[str, list[float]]]:
+    """For each prompt, the final hidden state of its last token, and the mean of all tokens'."""
+    out = []
+    for ids in prompts:
+        hidden = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0].double()
+        out.append({"last": [round(v, 5) for v in hidden[-1].tolist()], "mean": [round(v, 5) for v in hidden.mean(dim=0).tolist()]})
+    return out
+
+
 def randomize(model, generator: torch.Generator) -> None:
     """Weights large enough that the logits differ clearly, as those of a trained model do."""
     for name, p in model.named_parameters():
@@ -191,7 +201,7 @@ def tiny(name: str, out: Path) -> dict:
     for prompt, places in INVOKED.get(name, {}).items():
         for at in places:
             prompts[prompt][at : at + len(INVOCATION)] = INVOCATION
-    result = {"model": name, "texts": None, "prompts": prompts, "logprobs": {"": figures(base, prompts)}}
+    result = {"model": name, "texts": None, "prompts": prompts, "logprobs": {"": figures(base, prompts)}, "embeddings": {"": embeddings(base, prompts)}}
     deltas = {}
     for adapter, (lora, dtype) in adapters.items():
         lora.task_type = "CAUSAL_LM"
@@ -206,6 +216,8 @@ def tiny(name: str, out: Path) -> dict:
         for p in model.parameters():
             p.data = p.data.float()
         result["logprobs"][adapter] = figures(model, prompts)
+        if len(result["embeddings"]) == 1:
+            result["embeddings"][adapter] = embeddings(model, prompts)
         if adapter in TOGETHER.get(name, {}):
             deltas[adapter] = {n: m.get_delta_weight("default") for n, m in model.base_model.model.named_modules() if hasattr(m, "lora_A")}
     if name in TOGETHER:

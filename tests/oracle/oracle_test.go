@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,6 +28,22 @@ const (
 	toleranceF32 = 0.001
 )
 
+// toleranceOf is a model's, or that of LORIKEET_TEST_TOLERANCE: GPUs round otherwise.
+func toleranceOf(t *testing.T, f figures) float64 {
+	t.Helper()
+	if s := os.Getenv("LORIKEET_TEST_TOLERANCE"); s != "" {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if f.Texts != nil || strings.HasPrefix(f.Model, "gemma") {
+		return toleranceF16
+	}
+	return toleranceF32
+}
+
 // figures are those of a model, in its folder under testdata.
 type figures struct {
 	Model    string
@@ -37,6 +54,8 @@ type figures struct {
 		Scales   map[string]float64 // of adapters that one request asks for
 		Logprobs [][]float64
 	}
+	// Embeddings are by adapter, as Logprobs, of the base and one adapter.
+	Embeddings map[string][]struct{ Last, Mean []float64 }
 }
 
 func load(t *testing.T) []figures {
@@ -78,6 +97,13 @@ func serve(t *testing.T, f figures) *testserver.Server {
 // serveTiny serves a model under testdata with the adapters of one of the same shape.
 func serveTiny(t *testing.T, model, adaptersOf string, targets []string) *testserver.Server {
 	t.Helper()
+	params := engine.Params{Path: baseFile(t, model), Rank: 24, Targets: targets}
+	return testserver.Start(t, model, params, os.DirFS(filepath.Join("testdata", adaptersOf, "adapters")))
+}
+
+// baseFile is the path of a tiny model in GGUF, converted if need be.
+func baseFile(t *testing.T, model string) string {
+	t.Helper()
 	dir := filepath.Join("testdata", model)
 	base := filepath.Join(dir, "base.gguf")
 	if _, err := os.Stat(base); errors.Is(err, fs.ErrNotExist) {
@@ -86,18 +112,14 @@ func serveTiny(t *testing.T, model, adaptersOf string, targets []string) *testse
 			t.Fatal(err)
 		}
 	}
-	params := engine.Params{Path: base, Rank: 24, Targets: targets}
-	return testserver.Start(t, model, params, os.DirFS(filepath.Join("testdata", adaptersOf, "adapters")))
+	return base
 }
 
 func TestLogprobs(t *testing.T) {
 	for _, f := range load(t) {
 		t.Run(f.Model, func(t *testing.T) {
 			s := serve(t, f)
-			tolerance := toleranceF32
-			if f.Texts != nil || strings.HasPrefix(f.Model, "gemma") {
-				tolerance = toleranceF16
-			}
+			tolerance := toleranceOf(t, f)
 			for adapter, want := range f.Logprobs {
 				request := testserver.JSON{"model": f.Model}
 				if adapter != "" {

@@ -1,87 +1,90 @@
-// Package sdk runs the official OpenAI clients against the server. `make test`
-// installs those of Python and Node and names the interpreter in
-// LORIKEET_TEST_PYTHON.
+// Package sdk runs the official OpenAI clients against the server, and what else
+// people point at it: examples/ and schemathesis. `make test` installs them, and names
+// Python's interpreter in LORIKEET_TEST_PYTHON.
 package sdk
 
 import (
-	"context"
-	"errors"
+	"crypto/sha256"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
-
 	"lorikeet/backend/engine"
+	"lorikeet/server"
 	"lorikeet/tests/testserver"
 )
 
-// check runs a client's script, which ends with "ok".
+// Keys of the server that wants one.
+const (
+	goodKey = "sk-good"
+	slowKey = "sk-slow" // for one request per minute
+)
+
+// servers are what a client's check talks to.
+type servers struct {
+	open  string // serves everyone
+	keyed string // wants a key
+	busy  string // refuses the first request, see busy_test.go
+}
+
+func start(t *testing.T) servers {
+	t.Helper()
+	open := testserver.Demo(t, engine.Params{})
+	keyed := testserver.Demo(t, engine.Params{}, func(o *server.Options) {
+		o.Keys = []server.Key{
+			{Name: "good", Hash: sha256.Sum256([]byte(goodKey))},
+			{Name: "slow", Hash: sha256.Sum256([]byte(slowKey)), Limits: server.Limits{RequestsPerMinute: 1}},
+		}
+	})
+	return servers{open: open.URL, keyed: keyed.URL, busy: newBusy(t, open.URL)}
+}
+
+// check runs a client's script on the servers. It ends with "ok".
 func check(t *testing.T, dir string, command ...string) {
 	t.Helper()
-	s := testserver.Demo(t, engine.Params{})
-	cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], s.URL+"/v1")...)
-	cmd.Dir = dir
+	s := start(t)
+	run(t, dir, append(command, s.open+"/v1", s.keyed+"/v1", s.busy+"/v1"), nil)
+}
+
+// run runs a command that ends with "ok".
+func run(t *testing.T, dir string, command, env []string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "ok" {
+	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%s: %v\n%s", strings.Join(command, " "), err, out)
 	}
+	return string(out)
 }
 
-func TestPython(t *testing.T) {
-	python := os.Getenv("LORIKEET_TEST_PYTHON")
-	if python == "" {
-		python = "../../build/venv/bin/python"
-		if _, err := os.Stat(python); err != nil {
-			t.Fatal("the Python client is not installed: run 'make test' once")
-		}
-		python = "../../" + python // from the script's folder
+// python is an interpreter that has what requirements.txt names.
+func python(t *testing.T) string {
+	t.Helper()
+	if p := os.Getenv("LORIKEET_TEST_PYTHON"); p != "" {
+		return p
 	}
-	check(t, "python", python, "check.py")
+	return installed(t, "../../build/venv/bin/python")
 }
+
+// installed is the absolute path of something that `make test` installs.
+func installed(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err == nil {
+		_, err = os.Stat(abs)
+	}
+	if err != nil {
+		t.Fatalf("%s is not installed: run 'make test' once", path)
+	}
+	return abs
+}
+
+func TestPython(t *testing.T) { check(t, "python", python(t), "check.py") }
 
 func TestNode(t *testing.T) {
-	if _, err := os.Stat("node/node_modules/openai"); err != nil {
-		t.Fatal("the Node client is not installed: run 'make test' once")
-	}
+	installed(t, "node/node_modules/openai")
 	check(t, "node", "node", "check.mjs")
-}
-
-func TestGo(t *testing.T) {
-	s := testserver.Demo(t, engine.Params{})
-	client := openai.NewClient(option.WithBaseURL(s.URL+"/v1"), option.WithAPIKey("unused"), option.WithMaxRetries(0))
-	params := openai.CompletionNewParams{
-		Model:       "parrot:pirate",
-		Prompt:      openai.CompletionNewParamsPromptUnion{OfString: openai.String("What colour is the sky?")},
-		MaxTokens:   openai.Int(32),
-		Temperature: openai.Float(0),
-	}
-	const want = " Arr! The sky be blue, matey!"
-	c, err := client.Completions.New(t.Context(), params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Choices[0].Text != want || c.Choices[0].FinishReason != "stop" {
-		t.Errorf("got %q, %s", c.Choices[0].Text, c.Choices[0].FinishReason)
-	}
-	stream := client.Completions.NewStreaming(t.Context(), params)
-	text, chunks := "", 0
-	for stream.Next() {
-		text += stream.Current().Choices[0].Text
-		chunks++
-	}
-	if err := stream.Err(); err != nil || text != want || chunks < 8 {
-		t.Errorf("streamed %q in %d chunks: %v", text, chunks, err)
-	}
-	models, err := client.Models.List(t.Context())
-	if err != nil || models.Data[0].ID != "parrot" {
-		t.Errorf("models: %+v, %v", models, err)
-	}
-	params.Model = "nobody"
-	var apiError *openai.Error
-	if _, err := client.Completions.New(context.Background(), params); !errors.As(err, &apiError) || apiError.StatusCode != 404 || apiError.Code != "model_not_found" {
-		t.Errorf("unknown model: %v", err)
-	}
 }

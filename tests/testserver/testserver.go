@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,10 +35,10 @@ type Server struct {
 	client *http.Client
 }
 
-// Demo serves the demo model.
-func Demo(t testing.TB, p engine.Params) *Server {
+// Demo serves the demo model. configure changes what the server is asked to be.
+func Demo(t testing.TB, p engine.Params, configure ...func(*server.Options)) *Server {
 	t.Helper()
-	return StartDemo(t, p, demo.Adapters())
+	return Serve(t, demo.Name, demoEngine(t, p), adapters.Sources{Folder: &adapters.Folder{FS: demo.Adapters()}}, configure...)
 }
 
 // StartDemo serves the demo model with the adapters of a folder, which is not watched.
@@ -80,9 +82,17 @@ func Start(t testing.TB, name string, p engine.Params, folder fs.FS) *Server {
 
 // newEngine computes on one thread, unless p says otherwise: llama.cpp's threads spin
 // while they wait for each other, which crawls where other tests want the CPUs too.
+// LORIKEET_TEST_GPU_LAYERS puts layers on GPUs.
 func newEngine(t testing.TB, p engine.Params) backend.Engine {
 	t.Helper()
 	p.Threads = max(1, p.Threads)
+	if s := os.Getenv("LORIKEET_TEST_GPU_LAYERS"); s != "" {
+		layers, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.GPULayers = &layers
+	}
 	e, err := engine.New(p)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +101,7 @@ func newEngine(t testing.TB, p engine.Params) backend.Engine {
 }
 
 // Serve serves an engine, with adapters.
-func Serve(t testing.TB, name string, e backend.Engine, sources adapters.Sources) *Server {
+func Serve(t testing.TB, name string, e backend.Engine, sources adapters.Sources, configure ...func(*server.Options)) *Server {
 	t.Helper()
 	catalog, err := adapters.NewCatalog(sources)
 	if err != nil {
@@ -103,7 +113,11 @@ func Serve(t testing.TB, name string, e backend.Engine, sources adapters.Sources
 		t.Fatal(err)
 	}
 	s := &Server{Engine: e, Done: make(chan struct{}, 1024), t: t}
-	handler := server.New(server.Options{Registry: registry, Version: "test"})
+	options := server.Options{Registry: registry, Version: "test"}
+	for _, c := range configure {
+		c(&options)
+	}
+	handler := server.New(options)
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			select {

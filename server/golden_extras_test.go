@@ -1,0 +1,40 @@
+package server
+
+// The rest of the completion fields, embeddings and tokens.
+var extraExchanges = []exchange{
+	{name: "suffix", body: `{"model":"lab/fake","prompt":"abc","suffix":"d","max_tokens":4,"temperature":0}`},
+	{name: "suffix-tokens", body: `{"model":"lab/fake","prompt":[97],"suffix":"d"}`},
+	{name: "best-of", body: `{"model":"lab/fake","prompt":["abc","abd"],"max_tokens":4,"seed":1,"n":2,"best_of":4,"logprobs":0}`},
+	{name: "best-of-stream", body: `{"model":"lab/fake","prompt":"abc","best_of":2,"stream":true}`},
+	{name: "bad-words", body: `{"model":"lab/fake","prompt":"abc","max_tokens":8,"temperature":0,"bad_words":["t","he"]}`},
+	{name: "special-text", body: `{"model":"lab/fake","prompt":"abc","max_tokens":3,"temperature":0,"logit_bias":{"256":100},"skip_special_tokens":false}`},
+	{name: "token-ids", body: `{"model":"lab/fake","prompt":"abc","max_tokens":3,"temperature":0,"return_token_ids":true,"n":2}`},
+	{name: "token-ids-stream", body: `{"model":"lab/fake","prompt":"abc","max_tokens":2,"temperature":0,"return_token_ids":true,"stream":true}`},
+	{name: "tokens-as-ids", body: `{"model":"lab/fake","prompt":"abc","max_tokens":2,"temperature":0,"logprobs":1,"return_tokens_as_token_ids":true}`},
+	{name: "prompt-logprobs", body: `{"model":"lab/fake","prompt":"abc","max_tokens":1,"temperature":0,"prompt_logprobs":1}`},
+	{name: "prompt-logprobs-beside", body: `{"model":"lab/fake","prompt":"abc","max_tokens":1,"temperature":0,"prompt_logprobs":0,"logprobs":2}`},
+	{name: "prompt-logprobs-stream", body: `{"model":"lab/fake","prompt":"abc","prompt_logprobs":1,"stream":true}`},
+	{name: "truncate", body: `{"model":"lab/fake","prompt":"abc","max_tokens":3,"temperature":0,"truncate_prompt_tokens":2,"echo":true}`},
+	{name: "usage-so-far", body: `{"model":"lab/fake","prompt":"abc","max_tokens":2,"temperature":0,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}`},
+	{name: "score-one", body: `{"model":"lab/fake","prompt":[[97,98,99]],"max_tokens":1,"logprobs":1,"echo":true,"temperature":0}`},
+	{name: "score-one-to-the-end", body: `{"model":"lab/fake","prompt":[[97,98,99]],"max_tokens":1,"logprobs":1,"echo":true,"temperature":0,"logit_bias":{"257":100}}`},
+
+	{name: "embedding", path: "/v1/embeddings", body: `{"model":"lab/fake","input":"abc"}`},
+	{name: "embedding-adapter", path: "/v1/embeddings", body: `{"model":"red","input":["abc","d"],"dimensions":2}`},
+	{name: "embedding-short", path: "/embeddings", body: `{"model":"lab/fake","input":[97,98,99],"encoding_format":"base64","dimensions":2}`},
+	{name: "embedding-dimensions", path: "/v1/embeddings", body: `{"model":"lab/fake","input":"abc","dimensions":9}`},
+	{name: "embedding-empty", path: "/v1/embeddings", body: `{"model":"lab/fake","input":[]}`},
+	{name: "embedding-format", path: "/v1/embeddings", body: `{"model":"lab/fake","input":"abc","encoding_format":"int8"}`},
+	{name: "embedding-token", path: "/v1/embeddings", body: `{"model":"lab/fake","input":[97,258]}`},
+	{name: "embedding-model", path: "/v1/embeddings", body: `{"model":"nobody","input":"abc"}`},
+
+	{name: "tokenize", path: "/tokenize", body: `{"prompt":"abé"}`},
+	{name: "tokenize-strings", path: "/v1/tokenize", body: `{"model":"red","prompt":"abé","add_special_tokens":false,"return_token_strs":true}`},
+	{name: "tokenize-nothing", path: "/tokenize", body: `{"prompt":"","add_special_tokens":false}`},
+	{name: "tokenize-messages", path: "/tokenize", body: `{"messages":[{"role":"user","content":"hi"}]}`},
+	{name: "tokenize-missing", path: "/tokenize", body: `{}`},
+	{name: "detokenize", path: "/detokenize", body: `{"model":"lab/fake","tokens":[97,195,169,257]}`},
+	{name: "detokenize-outside", path: "/detokenize", body: `{"tokens":[97,258]}`},
+	{name: "tokenizer-info", method: "GET", path: "/tokenizer_info"},
+	{name: "tokenizer-info-model", method: "GET", path: "/v1/tokenizer_info?model=nobody"},
+}

@@ -54,6 +54,10 @@ type Engine interface {
 	// ErrClosed, ErrLost, the context's error (the slot's content is then undefined).
 	FillSlot(ctx context.Context, slot int, image []byte) error
 
+	// Ready tells why requests can't be expected to be answered: ErrLost, ErrClosed,
+	// ErrStalled. nil if they can.
+	Ready() error
+
 	// Stats returns counters since the start and gauges of this moment.
 	Stats() Stats
 
@@ -302,6 +306,7 @@ type Stats struct {
 var (
 	ErrQueueFull  = errors.New("the queue is full")
 	ErrClosed     = errors.New("the engine is closed")
+	ErrStalled    = errors.New("the engine makes no progress")
 	ErrSlotRange  = errors.New("no such slot in the adapter pool")
 	ErrImageSize  = errors.New("the slot image has the wrong size")
 	ErrSlowReader = errors.New("the reader is too slow: its event buffer is full")

@@ -9,14 +9,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// healthcheckCommand asks a running server for its health, for containers without
+// healthcheckCommand asks a running server whether it is ready, for containers without
 // curl.
 func healthcheckCommand() *cobra.Command {
 	var url string
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Exit with 0 if a running server is healthy",
+		Short: "Exit with 0 if a running server is ready",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
@@ -36,7 +36,7 @@ func healthcheckCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/health", "what to ask")
+	c.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/ready", "what to ask")
 	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait")
 	return c
 }

@@ -72,6 +72,8 @@ func apiError(err error, model string) *api.Error {
 	case errors.Is(err, backend.ErrLost):
 		slog.Error("the engine has failed", "model", model, "err", err)
 		return &api.Error{Status: http.StatusServiceUnavailable, Type: api.TypeServer, Code: "engine_failed", Message: "The device that computes this model has failed. The server must be started again."}
+	case errors.Is(err, backend.ErrStalled):
+		return &api.Error{Status: http.StatusServiceUnavailable, Type: api.TypeServer, Code: "engine_stalled", Message: "The model makes no progress."}
 	case errors.Is(err, backend.ErrClosed), errors.Is(err, adapters.ErrClosed):
 		return errDraining()
 	case errors.Is(err, backend.ErrSlowReader):

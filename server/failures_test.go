@@ -29,7 +29,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Drain()
-	for _, r := range []response{s.post(b), s.post(b.plus(body{"stream": false})), s.post(body{}), s.request(http.MethodGet, "/health", nil, nil)} {
+	for _, r := range []response{s.post(b), s.post(b.plus(body{"stream": false})), s.post(body{}), s.request(http.MethodGet, "/health", nil, nil), s.request(http.MethodGet, "/ready", nil, nil)} {
 		checkError(t, r, http.StatusServiceUnavailable, "server_error", "shutting_down")
 		if r.header.Get("Retry-After") != "5" || r.header.Get("Retry-After-Ms") != "5000" {
 			t.Errorf("header %v", r.header)
@@ -205,6 +205,24 @@ func TestRetryAfter(t *testing.T) {
 		writeError(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), api.Unavailable("c", wait, "m"))
 		if got := [2]string{w.Header().Get("Retry-After"), w.Header().Get("Retry-After-Ms")}; got != want || w.Code != http.StatusServiceUnavailable {
 			t.Errorf("%s: %q, want %q", wait, got, want)
+		}
+	}
+}
+
+// unready is an engine that can't be expected to answer.
+type unready struct {
+	*fake.Engine
+	err error
+}
+
+func (u *unready) Ready() error { return u.err }
+
+func TestReady(t *testing.T) {
+	for code, err := range map[string]error{"engine_failed": backend.ErrLost, "engine_stalled": fmt.Errorf("%w: no step for 2m", backend.ErrStalled)} {
+		s := start(t, &unready{fake.New(64, 2), err}, loadTimeout, Options{})
+		checkError(t, s.request(http.MethodGet, "/ready", nil, nil), http.StatusServiceUnavailable, "server_error", code)
+		if r := s.request(http.MethodGet, "/health", nil, nil); r.status != http.StatusOK {
+			t.Errorf("health: %d", r.status)
 		}
 	}
 }

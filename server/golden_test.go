@@ -66,6 +66,7 @@ var exchanges = []exchange{
 	{name: "model-short-name", method: "GET", path: "/v1/models/blue/"},
 	{name: "model-unknown", method: "GET", path: "/v1/models/gpt-4"},
 	{name: "health", method: "GET", path: "/health"},
+	{name: "ready", method: "GET", path: "/ready"},
 	{name: "version", method: "GET", path: "/version"},
 
 	{name: "unknown-model", body: `{"model":"gpt-4","prompt":"abc"}`},

@@ -48,7 +48,7 @@ func logRequests(next http.Handler) http.Handler {
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		defer func() {
 			level := slog.LevelInfo
-			if r.URL.Path == "/health" {
+			if r.URL.Path == "/health" || r.URL.Path == "/ready" {
 				level = slog.LevelDebug
 			}
 			attrs := []any{"method", shown(r.Method), "path", shown(r.URL.Path), "status", ww.Status(), "took", time.Since(start).Round(time.Millisecond), "id", r.Header.Get(requestIDHeader)}

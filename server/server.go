@@ -69,6 +69,7 @@ func New(o Options) *Server {
 	open.NotFound(keys.require(http.HandlerFunc(unknownURL)).ServeHTTP)
 	open.MethodNotAllowed(keys.require(http.HandlerFunc(wrongMethod)).ServeHTTP)
 	open.Get("/health", s.health)
+	open.Get("/ready", s.ready)
 	open.Get("/version", s.version)
 	open.Get("/openapi.json", s.openAPI)
 	r := open.With(keys.require) // for who has a key
@@ -106,6 +107,21 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// ready answers GET /ready: whether all models can be expected to answer.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		writeError(w, r, errDraining())
+		return
+	}
+	for _, b := range s.opts.Registry.Bases() {
+		if err := b.Engine.Ready(); err != nil {
+			writeError(w, r, apiError(err, b.Name))
+			return
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
 func (s *Server) version(w http.ResponseWriter, r *http.Request) {

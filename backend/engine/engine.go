@@ -244,6 +244,9 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 // enqueue counts a request in, unless the queue is full.
 func (e *Engine) enqueue(tokens int) bool {
 	waiting, waitingTokens := e.count(1, tokens)
+	if waiting == 1 {
+		e.stats.beat()
+	}
 	if waiting > int64(e.params.Queue) || waiting > 1 && waitingTokens > int64(e.params.QueueTokens) {
 		e.dequeue(tokens)
 		return false

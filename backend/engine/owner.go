@@ -53,6 +53,7 @@ func (e *Engine) run(started chan<- error) {
 	started <- nil
 	o.idle = true
 	for o.lost == nil && o.receive() {
+		o.stats.beat()
 		o.dropCancelled()
 		o.admit()
 		o.fillSlots()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,27 @@ type stats struct {
 	maxSlots                   atomic.Int64
 	running, used, kept        atomic.Int64 // what has ended is taken off before its last event
 	queries, hits, preemptions atomic.Uint64
+
+	progress atomic.Int64 // when the owner last went on, or got something to do, in Unix nanoseconds
+}
+
+// patience is for how long the owner may be busy with one step: many times what any takes.
+const patience = time.Minute
+
+func (s *stats) beat() { s.progress.Store(time.Now().UnixNano()) }
+
+// Ready implements backend.Engine.
+func (e *Engine) Ready() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.closed {
+		return e.reason()
+	}
+	busy := e.stats.running.Load() > 0 || e.queued.Load() > 0
+	if idle := time.Since(time.Unix(0, e.stats.progress.Load())); busy && idle > patience {
+		return fmt.Errorf("%w: no step for %s", backend.ErrStalled, idle.Round(time.Second))
+	}
+	return nil
 }
 
 func (s *stats) step(step *sched.Step, took time.Duration) {

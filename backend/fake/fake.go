@@ -136,6 +136,16 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 	return g.events, nil
 }
 
+// Ready implements backend.Engine.
+func (e *Engine) Ready() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return backend.ErrClosed
+	}
+	return nil
+}
+
 // Stats implements backend.Engine.
 func (e *Engine) Stats() backend.Stats {
 	e.mu.Lock()

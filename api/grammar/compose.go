@@ -1,6 +1,7 @@
 package grammar
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -29,7 +30,10 @@ func Compose(gbnf string, parts map[string]string) (string, error) {
 			rules = append(rules, rule{rename(r.name), r.body.renamed(rename)})
 		}
 	}
-	g, err := normal(rules)
+	if len(index(rules)) < len(rules) {
+		return "", errorf("the parts define a rule twice")
+	}
+	g, err := normal(shared(rules))
 	if err != nil {
 		return "", err
 	}
@@ -37,6 +41,31 @@ func Compose(gbnf string, parts map[string]string) (string, error) {
 		return s, nil
 	}
 	return "", errorf("the grammar becomes larger than the limit of %d bytes", MaxSize)
+}
+
+// shared leaves one of equal rules, as far as they do not refer to themselves: parts have
+// much in common.
+func shared(rules []rule) []rule {
+	for {
+		first := map[uint64]string{}   // by the sum of the body
+		another := map[string]string{} // names of rules that are left out
+		kept := rules[:0:0]
+		for _, r := range rules {
+			if name, ok := first[r.body.sum]; ok && r.name != root {
+				another[r.name] = name
+				continue
+			}
+			first[r.body.sum] = r.name
+			kept = append(kept, r)
+		}
+		if len(another) == 0 {
+			return rules
+		}
+		for i := range kept {
+			kept[i].body = kept[i].body.renamed(func(name string) string { return cmp.Or(another[name], name) })
+		}
+		rules = kept
+	}
 }
 
 // renamed is the node with references to other names.

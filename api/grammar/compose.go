@@ -70,21 +70,5 @@ func shared(rules []rule) []rule {
 
 // renamed is the node with references to other names.
 func (n *node) renamed(name func(string) string) *node {
-	switch n.kind {
-	case reference:
-		return ref(name(n.text))
-	case sequence, alternates, repetition:
-		subs := make([]*node, len(n.subs))
-		for i, s := range n.subs {
-			subs[i] = s.renamed(name)
-		}
-		switch n.kind {
-		case sequence:
-			return seq(subs...)
-		case alternates:
-			return either(subs...)
-		}
-		return repeat(subs[0], n.min, n.max)
-	}
-	return n
+	return n.mapped(func(r *node) *node { return ref(name(r.text)) })
 }

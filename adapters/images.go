@@ -33,9 +33,9 @@ type image struct {
 // spareImages are kept for the loads to come.
 const spareImages = 2
 
-func (c *images) init(budget int64, size int) {
+func (c *images) init(budget int64, size int, host buffers.Host) {
 	c.budget, c.byKey, c.pins = budget, map[string]*list.Element{}, map[string]bool{}
-	c.pool = buffers.New(size, spareImages)
+	c.pool = buffers.New(size, spareImages, host)
 }
 
 // close gives all memory back. Nobody may read an image any more.

@@ -58,7 +58,7 @@ func TestComesBackFromMemory(t *testing.T) {
 func TestImages(t *testing.T) {
 	const size = 4096
 	var c images
-	c.init(3*size-1, size) // room for two
+	c.init(3*size-1, size, fake.New(64, 1)) // room for two
 	defer c.close()
 	keep := func(key string, content byte) *image {
 		i, err := c.blank()

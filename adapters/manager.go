@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"lorikeet/adapters/buffers"
 	"lorikeet/adapters/lora"
 	"lorikeet/backend"
 )
@@ -55,6 +56,7 @@ const lookAgain = 100 * time.Millisecond
 type Engine interface {
 	Info() backend.ModelInfo
 	FillSlot(ctx context.Context, slot int, image []byte) error
+	buffers.Host
 }
 
 // Manager keeps the slots of one base. Its mutex is never held while files are
@@ -123,7 +125,7 @@ func NewManager(c *Catalog, e Engine, o Options) *Manager {
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.slots.init(m.info.Pool.Slots)
-	m.images.init(o.HostBytes, m.info.Pool.ImageSize())
+	m.images.init(o.HostBytes, m.info.Pool.ImageSize(), e)
 	c.notify(m.changed)
 	m.pinAll()
 	return m

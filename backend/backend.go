@@ -54,6 +54,12 @@ type Engine interface {
 	// ErrClosed, ErrLost, the context's error (the slot's content is then undefined).
 	FillSlot(ctx context.Context, slot int, image []byte) error
 
+	// PinMemory makes uploads of images that lie in a piece of memory faster, if they go
+	// to a GPU and the system allows it, until UnpinMemory, which is called for all that was
+	// pinned before it is given back. The memory is none of the Go heap's.
+	PinMemory(b []byte)
+	UnpinMemory(b []byte)
+
 	// Ready tells why requests can't be expected to be answered: ErrLost, ErrClosed,
 	// ErrStalled. nil if they can.
 	Ready() error

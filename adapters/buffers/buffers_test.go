@@ -5,6 +5,18 @@ import (
 	"testing"
 )
 
+// host knows the memory that is pinned.
+type host map[*byte]int
+
+func (h host) PinMemory(b []byte) { h[&b[0]] = len(b) }
+
+func (h host) UnpinMemory(b []byte) {
+	if h[&b[0]] != len(b) {
+		panic("unpinned, but not pinned")
+	}
+	delete(h, &b[0])
+}
+
 func get(t testing.TB, p *Pool) []byte {
 	t.Helper()
 	b, err := p.Get()
@@ -15,7 +27,7 @@ func get(t testing.TB, p *Pool) []byte {
 }
 
 func TestBuffersAreUsedAgain(t *testing.T) {
-	p := New(3<<20+5, 1)
+	p := New(3<<20+5, 1, host{})
 	defer p.Close()
 	first, second := get(t, p), get(t, p)
 	if len(first) != 3<<20+5 || &first[0] == &second[0] {
@@ -32,7 +44,8 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	p := New(1<<20, 8)
+	h := host{}
+	p := New(1<<20, 8, h)
 	late := get(t, p)
 	p.Put(get(t, p))
 	p.Close()
@@ -42,10 +55,13 @@ func TestClose(t *testing.T) {
 	if len(p.free) != 0 {
 		t.Errorf("%d are kept after Close", len(p.free))
 	}
+	if len(h) != 0 {
+		t.Errorf("%d buffers are still pinned", len(h))
+	}
 }
 
 func TestNoMemory(t *testing.T) {
-	if _, err := New(1<<62, 0).Get(); err == nil || !strings.HasPrefix(err.Error(), "no memory for an image of 4611686018427387904 bytes: ") {
+	if _, err := New(1<<62, 0, host{}).Get(); err == nil || !strings.HasPrefix(err.Error(), "no memory for an image of 4611686018427387904 bytes: ") {
 		t.Error(err)
 	}
 }
@@ -68,7 +84,7 @@ func BenchmarkFill(b *testing.B) {
 	}
 	b.Run("heap", func(b *testing.B) { fill(b, func() []byte { return make([]byte, len(source)) }, func([]byte) {}) })
 	for name, spare := range map[string]int{"new": 0, "again": 1} {
-		p := New(len(source), spare)
+		p := New(len(source), spare, host{})
 		defer p.Close()
 		b.Run(name, func(b *testing.B) { fill(b, func() []byte { return get(b, p) }, p.Put) })
 	}

@@ -11,6 +11,7 @@ import (
 	"lorikeet/adapters/lora"
 	"lorikeet/adapters/peft"
 	"lorikeet/backend"
+	"lorikeet/backend/fake"
 	"lorikeet/bench/synth"
 )
 
@@ -52,7 +53,7 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		m := base(synth.Default, rank)
 		slot := touched(m.Pool.ImageSize())
-		images := buffers.New(m.Pool.ImageSize(), 1)
+		images := buffers.New(m.Pool.ImageSize(), 1, fake.New(64, 1))
 		defer images.Close()
 		run := func(name string, step func() error) {
 			b.Run(fmt.Sprintf("%s/rank%d", name, rank), func(b *testing.B) {

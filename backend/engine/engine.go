@@ -130,6 +130,7 @@ type Engine struct {
 	model  *llama.Model
 	info   backend.ModelInfo
 
+	onGPU        bool
 	longestPiece int             // bytes
 	ends         []backend.Token // of generation
 

@@ -93,6 +93,7 @@ func (o *owner) load() error {
 		return err
 	}
 	gpu := len(where.Devices) > 0
+	o.onGPU = gpu
 	if o.model, err = llama.LoadModel(o.params.Path, where); err != nil {
 		return err
 	}

@@ -121,3 +121,17 @@ func number(file string) (int64, bool) {
 	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
 	return n, err == nil
 }
+
+// PinMemory implements backend.Engine.
+func (e *Engine) PinMemory(b []byte) {
+	if e.onGPU && !llama.Pin(b) {
+		slog.Debug("images can't be pinned: their uploads are slower", "bytes", len(b))
+	}
+}
+
+// UnpinMemory implements backend.Engine.
+func (e *Engine) UnpinMemory(b []byte) {
+	if e.onGPU {
+		llama.Unpin(b)
+	}
+}

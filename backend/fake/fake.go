@@ -136,6 +136,12 @@ func (e *Engine) Submit(ctx context.Context, r *backend.Request) (<-chan backend
 	return g.events, nil
 }
 
+// PinMemory implements backend.Engine.
+func (e *Engine) PinMemory([]byte) {}
+
+// UnpinMemory implements backend.Engine.
+func (e *Engine) UnpinMemory([]byte) {}
+
 // Ready implements backend.Engine.
 func (e *Engine) Ready() error {
 	e.mu.Lock()

@@ -1,6 +1,7 @@
 #include "devices.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <vector>
@@ -44,6 +45,22 @@ bool lk_gpu_memory(int i, size_t * free, size_t * total, char * err) {
     } catch (const std::exception & e) {
         snprintf(err, LK_ERR_SIZE, "%s", e.what());
         return false;
+    }
+}
+
+static void * cuda_function(const char * name) {
+    ggml_backend_reg_t cuda = ggml_backend_reg_by_name("CUDA");
+    return cuda ? ggml_backend_reg_get_proc_address(cuda, name) : nullptr;
+}
+
+bool lk_pin(void * memory, size_t size) {
+    auto pin = (bool (*)(void *, size_t)) cuda_function("ggml_backend_register_host_buffer");
+    return pin && pin(memory, size);
+}
+
+void lk_unpin(void * memory) {
+    if (auto unpin = (void (*)(void *)) cuda_function("ggml_backend_unregister_host_buffer")) {
+        unpin(memory);
     }
 }
 

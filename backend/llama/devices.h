@@ -26,6 +26,11 @@ struct ggml_backend_device * lk_gpu_device(int i);
 // makes its context. False and err if the GPU fails.
 bool lk_gpu_memory(int i, size_t * free, size_t * total, char * err);
 
+// Makes copies from a piece of memory to GPUs faster: CUDA need not copy it to memory of
+// its own first. False if it can't be, or there is no CUDA.
+bool lk_pin(void * memory, size_t size);
+void lk_unpin(void * memory);
+
 // The compute capabilities that the CUDA backend was built for, such as "800,900";
 // NULL if there is no such backend, "" if it does not say.
 const char * lk_cuda_archs(void);

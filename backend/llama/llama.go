@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,7 @@ func (e *Error) Is(target error) bool { return target == ErrLost && e.Code == C.
 
 var initOnce = sync.OnceFunc(func() {
 	C.lk_log_to_go()
+	_ = os.Setenv("GGML_CUDA_REGISTER_HOST", "1") // else Pin does nothing; C's environment is set, too
 	ollama.BackendInit()
 	C.lk_log_to_go() // of the backends that were loaded, too
 })

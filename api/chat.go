@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -194,6 +195,9 @@ func (f *fields) templateArgs() map[string]any {
 		}
 		if out == nil {
 			out = map[string]any{}
+		}
+		if n, err := strconv.Atoi(string(v)); err == nil { // written as 1, not 1.0
+			value = n
 		}
 		out[key] = value
 	}

@@ -55,7 +55,7 @@ func TestChatAccepted(t *testing.T) {
 		}},
 		{"min_tokens without a limit", `"min_tokens":100`, func(r *ChatRequest) { r.MinTokens = 100 }},
 		{"template variables", `"chat_template_kwargs":{"enable_thinking":false,"n":2,"s":"x"},"reasoning_effort":"low"`, func(r *ChatRequest) {
-			r.TemplateArgs = map[string]any{"enable_thinking": false, "n": 2.0, "s": "x", "reasoning_effort": "low"}
+			r.TemplateArgs = map[string]any{"enable_thinking": false, "n": 2, "s": "x", "reasoning_effort": "low"}
 		}},
 		{"the variable beats the field", `"chat_template_kwargs":{"reasoning_effort":"high"},"reasoning_effort":"low"`, func(r *ChatRequest) {
 			r.TemplateArgs = map[string]any{"reasoning_effort": "high"}

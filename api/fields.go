@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -249,14 +250,23 @@ func (f *fields) tokens(name string, limit int) []int32 {
 	if !ok {
 		return nil
 	}
-	return f.tokenIDs(name, f.elements(name, v, "an array of token ids", limit))
+	return f.tokenIDs(name, v, "an array of token ids", limit)
 }
 
-func (f *fields) tokenIDs(name string, elements []json.RawMessage) []int32 {
-	if len(elements) == 0 {
-		return nil
+// MaxTokens is how many token ids one array may have; no context is as long.
+const MaxTokens = 1 << 20
+
+func (f *fields) tokenIDs(name string, v json.RawMessage, want string, limit int) []int32 {
+	var out []int32
+	fine := v[0] == '[' && separators(v) < limit && bytes.IndexByte(v, 'n') < 0 && json.Unmarshal(v, &out) == nil // null would be 0
+	if fine && (len(out) == 0 || slices.Min(out) >= 0) {
+		if len(out) == 0 {
+			return nil
+		}
+		return out
 	}
-	out := make([]int32, len(elements))
+	elements := f.elements(name, v, want, limit) // to tell what is wrong
+	out = make([]int32, len(elements))
 	for i, e := range elements {
 		n, err := strconv.ParseInt(string(e), 10, 32)
 		if err != nil || n < 0 {

@@ -1,8 +1,8 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
-	"math"
 )
 
 // Prompt is either text or tokens; Tokens is nil if it is text.
@@ -22,16 +22,16 @@ func (f *fields) prompts(name string, limit int) []Prompt {
 	if v[0] == '"' {
 		return []Prompt{f.textPrompt(name, v)}
 	}
-	elements := f.elements(name, v, want, math.MaxInt)
+	if ofTokens(v) {
+		return []Prompt{{Tokens: f.tokenPrompt(name, v, want)}}
+	}
+	elements := f.elements(name, v, want, MaxTokens)
 	if f.err != nil {
 		return nil
 	}
 	if len(elements) == 0 {
 		f.empty(name)
 		return nil
-	}
-	if c := elements[0][0]; c != '"' && c != '[' {
-		return []Prompt{{Tokens: f.tokenPrompt(name, elements)}}
 	}
 	if len(elements) > limit {
 		f.fail(Invalid(name, "array_above_max_length", "Invalid '%s': an array of %d, at most %d are allowed in one request.", name, len(elements), limit))
@@ -43,7 +43,7 @@ func (f *fields) prompts(name string, limit int) []Prompt {
 		case e[0] == '"' && elements[0][0] == '"':
 			out = append(out, f.textPrompt(name, e))
 		case e[0] == '[' && elements[0][0] == '[':
-			out = append(out, Prompt{Tokens: f.tokenPrompt(name, f.elements(name, e, want, math.MaxInt))})
+			out = append(out, Prompt{Tokens: f.tokenPrompt(name, e, want)})
 		default:
 			f.fail(wrongType(name, want, e))
 		}
@@ -62,9 +62,16 @@ func (f *fields) textPrompt(name string, v json.RawMessage) Prompt {
 	return Prompt{Text: s}
 }
 
-func (f *fields) tokenPrompt(name string, elements []json.RawMessage) []int32 {
-	if len(elements) == 0 {
+// ofTokens tells whether an array begins with what is neither a text nor an array.
+func ofTokens(v json.RawMessage) bool {
+	rest := bytes.TrimLeft(v[1:], " \t\r\n")
+	return v[0] == '[' && !bytes.ContainsRune([]byte(`"[]`), rune(rest[0]))
+}
+
+func (f *fields) tokenPrompt(name string, v json.RawMessage, want string) []int32 {
+	out := f.tokenIDs(name, v, want, MaxTokens)
+	if len(out) == 0 {
 		f.empty(name)
 	}
-	return f.tokenIDs(name, elements)
+	return out
 }

@@ -1,7 +1,5 @@
 package api
 
-import "math"
-
 // TokenizeRequest is a valid request for /tokenize: of a text, or of a conversation as
 // it is written for the model.
 type TokenizeRequest struct {
@@ -70,7 +68,7 @@ func DecodeDetokenize(body []byte) (*DetokenizeRequest, *Error) {
 	if f.raw["tokens"] == nil {
 		f.missing("tokens")
 	}
-	r.Tokens = f.tokens("tokens", math.MaxInt)
+	r.Tokens = f.tokens("tokens", MaxTokens)
 	if f.err != nil {
 		return nil, f.err
 	}

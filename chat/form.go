@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -84,16 +85,19 @@ func (t *Template) Constrain(tools []Tool, c Choice) (Constraint, error) {
 		tools, c.Parallel = tools[i:i+1], false
 	}
 	f := t.form
-	parts := map[string]string{}
+	parts, size := map[string]string{}, 0
 	var calls []string
 	for i, tool := range tools {
-		schema := tool.Parameters
-		if schema == nil {
-			schema = json.RawMessage(`{"type": "object", "properties": {}, "additionalProperties": false}`)
+		schema, err := tool.schema()
+		if err != nil {
+			return Constraint{}, err
 		}
 		gbnf, err := grammar.FromSchema(schema)
 		if err != nil {
 			return Constraint{}, &ToolError{tool.Name, "its parameters can't be followed: " + err.Error()}
+		}
+		if size += len(gbnf); size > maxGrammars {
+			return Constraint{}, &ToolError{"", fmt.Sprintf("the grammars of the tools come to more than %d bytes", maxGrammars)}
 		}
 		arguments := fmt.Sprintf("arguments-%d", i)
 		parts[arguments] = gbnf
@@ -108,6 +112,36 @@ func (t *Template) Constrain(tools []Tool, c Choice) (Constraint, error) {
 		out.After = f.markers
 	}
 	return out, nil
+}
+
+// maxGrammars bounds the grammars of all tools, before what they share is taken together.
+const maxGrammars = 512 << 10
+
+// schema is that of the arguments, which are an object: a schema that leaves this open
+// means one, and parsers know no others.
+func (t Tool) schema() (json.RawMessage, error) {
+	if t.Parameters == nil {
+		return json.RawMessage(`{"type": "object", "properties": {}, "additionalProperties": false}`), nil
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(t.Parameters, &members) != nil || members == nil {
+		return nil, &ToolError{t.Name, "its parameters are no schema of an object"}
+	}
+	var types []string
+	if v, given := members["type"]; given && json.Unmarshal(v, &types) != nil {
+		types = make([]string, 1)
+		if json.Unmarshal(v, &types[0]) != nil {
+			return t.Parameters, nil // says what is wrong with it
+		}
+	}
+	if types != nil && !slices.Contains(types, "object") {
+		return nil, &ToolError{t.Name, "its parameters are no schema of an object"}
+	}
+	if len(types) == 1 {
+		return t.Parameters, nil
+	}
+	members["type"] = json.RawMessage(`"object"`)
+	return json.Marshal(members)
 }
 
 // callRule is the GBNF of a call without its markers.
@@ -157,20 +191,23 @@ func literal(s string) string {
 }
 
 func quoted(s string) string {
-	w := newJSONWriter()
+	var w jsonWriter
 	w.text(s)
 	return w.String()
 }
 
 // describeTools tells the model of tools where its template does not.
-func (t *Template) describeTools(messages []Message, tools []Tool) []Message {
-	w := newJSONWriter()
-	var b strings.Builder
+func (t *Template) describeTools(ctx context.Context, messages []Message, tools []Tool) ([]Message, error) {
+	var b limits
+	b.start(ctx)
+	w := newJSONWriter(orders{}, &b)
 	b.WriteString("You may call functions. They are described here, one JSON object a line:\n<tools>\n")
 	for _, tool := range w.order.tools(tools) {
 		w.Reset()
 		w.write(tool, 0)
-		b.WriteString(w.String() + "\n")
+		if _, err := b.WriteString(w.String() + "\n"); err != nil {
+			return nil, err
+		}
 	}
 	b.WriteString("</tools>\n\nTo call a function, answer with its name and arguments:\n<tool_call>\n{\"name\": \"the name\", \"arguments\": {\"an argument\": \"its value\"}}\n</tool_call>")
 	described := slices.Clone(messages)
@@ -180,7 +217,7 @@ func (t *Template) describeTools(messages []Message, tools []Tool) []Message {
 	}
 	if len(described) > 0 && described[0].Role == role {
 		described[0].Content = strings.Trim(described[0].Content+"\n\n"+b.String(), "\n")
-		return described
+		return described, nil
 	}
-	return slices.Insert(described, 0, Message{Role: role, Content: b.String()})
+	return slices.Insert(described, 0, Message{Role: role, Content: b.String()}), nil
 }

@@ -58,9 +58,9 @@ func (p *Parser) End() Delta {
 	for p.step(&d, true) {
 	}
 	if p.state == opening || p.state == call {
-		d.Content += p.raw
+		p.held = p.raw + p.held
 	}
-	if p.state == opening || p.state == call || p.state == outside && !p.between(p.held) {
+	if p.state <= call && !p.between(p.held) {
 		d.Content += p.held
 	}
 	p.held, p.raw = "", ""
@@ -156,7 +156,9 @@ func (p *Parser) say(d *Delta, text string) {
 }
 
 // between tells whether text is no more than what stands between calls.
-func (p *Parser) between(text string) bool { return p.calls > 0 && !p.spoke && blank(text) }
+func (p *Parser) between(text string) bool {
+	return p.calls > 0 && !p.spoke && strings.Trim(text, blanks+strings.Trim(p.form.between, blanks)) == ""
+}
 
 // overlap is how much of the end of a text is the beginning of a marker.
 func overlap(text, marker string) int {
@@ -195,6 +197,9 @@ func (p *Parser) giveBack(d *Delta) {
 	p.state, p.raw = outside, ""
 }
 
+// maxHead is how many bytes a call may have before its arguments.
+const maxHead = 1 << 10
+
 // maxCall is how many bytes a call may have whose arguments do not come last: it is read
 // when it is whole.
 const maxCall = 16 << 10
@@ -217,7 +222,7 @@ func (p *Parser) begin(d *Delta) bool {
 		p.giveBack(d)
 		return true
 	}
-	if m := head.FindStringSubmatchIndex(p.held); m != nil {
+	if m := head.FindStringSubmatchIndex(p.held[:min(len(p.held), maxHead)]); m != nil {
 		var name string
 		if json.Unmarshal([]byte(p.held[m[2]:m[3]]), &name) == nil && p.known[name] {
 			p.take(m[1] - 1)

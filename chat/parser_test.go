@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -80,6 +81,8 @@ var answers = []struct {
 	{hermes, "<tool_call>\n{\"name\": \"get\", \"arguments\": {}} and more", `" and more" get({})`},
 	{llama3, `{"name": "get", "parameters": {"a": 1}}`, `"" get({"a": 1})`},
 	{llama3, `<|python_tag|>{"name": "get", "parameters": {"a": 1}}; {"name": "clock", "parameters": {}}`, `"" get({"a": 1}) clock({})`},
+	{llama3, `{"name": "get", "parameters": {}}; `, `"" get({})`},
+	{llama3, `{"name": "get", "parameters": {}}; no`, `"; no" get({})`},
 	{llama3, `Here: {"name": "Bob", "age": 3}.`, `"Here: {\"name\": \"Bob\", \"age\": 3}."`},
 	{llama3, `{"name": `, `"{\"name\": "`},
 	{mistral, `[TOOL_CALLS] [{"name": "get", "arguments": {"a": "[x]"}}, {"name": "clock", "arguments": {}}]`, `"" get({"a": "[x]"}) clock({})`},
@@ -151,6 +154,25 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
+// Arguments are an object, also where a schema leaves that open.
+func TestArgumentsAreObjects(t *testing.T) {
+	want, err := hermes.of(`{"type": "object"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, schema := range []string{`{}`, `{"description": "x"}`, `{"type": ["object", "null"]}`} {
+		if got, err := hermes.of(schema); err != nil || got != want {
+			t.Errorf("%s: %v\n%s", schema, err, got)
+		}
+	}
+}
+
+// of is the grammar of calls of one tool.
+func (f *form) of(schema string) (string, error) {
+	c, err := (&Template{form: f}).Constrain([]Tool{{Name: "x", Parameters: json.RawMessage(schema)}}, Choice{Mode: Required})
+	return c.Grammar, err
+}
+
 // An answer that follows the grammar is read as calls whose arguments are those that were
 // written; that answers follow grammars is tested where they are generated.
 func TestConstraintsAndParser(t *testing.T) {
@@ -187,6 +209,9 @@ func TestConstraintsAndParser(t *testing.T) {
 	}{
 		{tools, Choice{Mode: Named, Name: "other"}, "other"},
 		{[]Tool{{Name: "x", Parameters: json.RawMessage(`{"type": "nothing"}`)}}, Choice{Mode: Auto}, "x"},
+		{[]Tool{{Name: "x", Parameters: json.RawMessage(`{"type": "string"}`)}}, Choice{Mode: Auto}, "x"},
+		{[]Tool{{Name: "x", Parameters: json.RawMessage(`true`)}}, Choice{Mode: Auto}, "x"},
+		{slices.Repeat([]Tool{{Name: "x", Parameters: json.RawMessage(`{"type": "object", "properties": {"s": {"const": "` + strings.Repeat("x", 6000) + `"}}}`)}}, 100), Choice{Mode: Auto}, ""},
 	} {
 		_, err := tm.Constrain(bad.tools, bad.choice)
 		var e *ToolError

@@ -97,7 +97,10 @@ func (t *Template) TakesTools() bool { return t.takesTools }
 // context's.
 func (t *Template) Render(ctx context.Context, c Conversation) (string, error) {
 	if len(c.Tools) > 0 && !t.takesTools {
-		c.Messages = t.describeTools(c.Messages, c.Tools)
+		var err error
+		if c.Messages, err = t.describeTools(ctx, c.Messages, c.Tools); err != nil {
+			return "", err
+		}
 	}
 	p, ok := t.programs.Get().(*program)
 	if !ok {
@@ -241,12 +244,16 @@ func (l *limits) check() error {
 func (l *limits) Write(b []byte) (int, error) { return l.WriteString(string(b)) }
 
 func (l *limits) WriteString(s string) (int, error) {
-	if err := l.check(); err != nil {
+	if err := l.allow(l.Len() + len(s)); err != nil {
 		return 0, err
 	}
-	if l.Len()+len(s) > MaxPrompt {
-		l.refused = &TemplateError{fmt.Sprintf("the prompt is over the limit of %d bytes", MaxPrompt)}
-		return 0, l.refused
-	}
 	return l.Builder.WriteString(s)
+}
+
+// allow is check for who is about to have so many bytes of a prompt, or of a part of it.
+func (l *limits) allow(bytes int) error {
+	if l.check() == nil && bytes > MaxPrompt {
+		l.refused = &TemplateError{fmt.Sprintf("the prompt is over the limit of %d bytes", MaxPrompt)}
+	}
+	return l.refused
 }

@@ -56,13 +56,19 @@ func (o orders) keys(m map[string]any) []string {
 	if known := o[reflect.ValueOf(m).Pointer()]; known != nil {
 		keys = slices.DeleteFunc(slices.Clone(known.names), func(k string) bool { _, there := m[k]; return !there })
 	}
-	known := len(keys)
+	if len(keys) == len(m) {
+		return keys
+	}
+	known := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		known[k] = true
+	}
 	for k := range m {
-		if !slices.Contains(keys[:known], k) {
+		if !known[k] {
 			keys = append(keys, k)
 		}
 	}
-	sort.Strings(keys[known:])
+	sort.Strings(keys[len(known):])
 	return keys
 }
 
@@ -182,7 +188,7 @@ func (p *program) toJSON(_ *exec.Evaluator, in *exec.Value, args *exec.VarArgs) 
 	if in.IsError() {
 		return in
 	}
-	w := jsonWriter{order: p.order, indent: -1, comma: ", ", colon: ": "}
+	w := newJSONWriter(p.order, p.limits)
 	option := func(name string, position int) *exec.Value {
 		if position < len(args.Args) {
 			return args.Args[position]
@@ -200,6 +206,9 @@ func (p *program) toJSON(_ *exec.Evaluator, in *exec.Value, args *exec.VarArgs) 
 	}
 	w.sorted = option("sort_keys", 3).IsTrue()
 	w.write(in.Interface(), 0)
+	if p.limits.refused != nil {
+		return exec.AsValue(p.limits.refused)
+	}
 	return exec.AsSafeValue(w.String())
 }
 
@@ -208,13 +217,14 @@ func (p *program) toJSON(_ *exec.Evaluator, in *exec.Value, args *exec.VarArgs) 
 type jsonWriter struct {
 	strings.Builder
 	order        orders
+	limits       *limits
 	indent       int // -1: all in one line
 	comma, colon string
 	sorted       bool
 }
 
-func newJSONWriter() *jsonWriter {
-	return &jsonWriter{order: orders{}, indent: -1, comma: ", ", colon: ": "}
+func newJSONWriter(o orders, l *limits) *jsonWriter {
+	return &jsonWriter{order: o, limits: l, indent: -1, comma: ", ", colon: ": "}
 }
 
 func (w *jsonWriter) write(v any, depth int) {
@@ -281,6 +291,9 @@ func (w *jsonWriter) other(v reflect.Value, depth int) {
 func (w *jsonWriter) list(open, end byte, n, depth int, element func(i int)) {
 	w.WriteByte(open)
 	for i := range n {
+		if w.limits.allow(w.Len()) != nil {
+			return
+		}
 		if i > 0 {
 			w.WriteString(w.comma)
 		}

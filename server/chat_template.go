@@ -74,7 +74,7 @@ func chatChoice(c api.ToolChoice) chat.Choice {
 // token which begins a text leaves no room for another.
 func conversationTokens(e backend.Engine, text string) ([]backend.Token, error) {
 	bos := string(e.Piece(e.Info().BOS, true))
-	return promptTokens(e, api.Prompt{Text: text}, bos == "" || !strings.HasPrefix(text, bos))
+	return promptTokens(e, api.Prompt{Text: text}, bos == "" || !strings.HasPrefix(text, bos), "messages")
 }
 
 // chatError is apiError for requests whose prompt is in the member input.

@@ -104,15 +104,18 @@ func newCompletion(req *api.CompletionRequest, t *target) (*completion, error) {
 
 // prompt makes the tokens of a prompt.
 func (c *completion) prompt(e backend.Engine, p api.Prompt) ([]backend.Token, error) {
-	tokens, err := promptTokens(e, p, c.req.AddSpecialTokens)
+	tokens, err := promptTokens(e, p, c.req.AddSpecialTokens, "prompt")
 	if err != nil {
 		return nil, err
 	}
-	tokens = truncated(e, tokens, c.req.TruncateTo, c.req.MaxTokens)
 	if c.req.Suffix == "" {
-		return tokens, nil
+		return truncated(e, tokens, c.req.TruncateTo, c.req.MaxTokens), nil
 	}
-	return infill(e, tokens, c.req.Suffix)
+	suffix, err := e.Tokenize(c.req.Suffix, false)
+	if err != nil {
+		return nil, err
+	}
+	return infill(e, truncated(e, tokens, c.req.TruncateTo, c.req.MaxTokens+marks+len(suffix)), suffix)
 }
 
 // echo gives the choices their prompts to begin with, if the client wants that. The

@@ -61,7 +61,7 @@ func embeddingRequests(t *target, req *api.EmbeddingRequest) ([]*backend.Request
 	}
 	var out []*backend.Request
 	for _, in := range req.Inputs {
-		tokens, err := promptTokens(e, in, req.AddSpecialTokens)
+		tokens, err := promptTokens(e, in, req.AddSpecialTokens, "input")
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,7 +33,7 @@ func (s *Server) resolve(w http.ResponseWriter, r *http.Request, model string, l
 	if apiErr != nil {
 		return nil, apiErr
 	}
-	if len(refs) == 0 && !key.allows(base, "") || adapter != "" && !key.allows(base, adapter) {
+	if !changes(refs) && !key.allows(base, "") || adapter != "" && !key.allows(base, adapter) {
 		return nil, api.ModelNotFound(model)
 	}
 	t := &target{base: base, limits: s.limits}
@@ -52,6 +53,11 @@ func (s *Server) resolve(w http.ResponseWriter, r *http.Request, model string, l
 		t.lease = lease
 	}
 	return t, nil
+}
+
+// changes tells whether any of refs is applied: at scale 0, adapters are the base.
+func changes(refs []adapters.Ref) bool {
+	return slices.ContainsFunc(refs, func(r adapters.Ref) bool { return r.Scale != 0 })
 }
 
 // references lists the adapters that a request is for: that of its model's name, or

@@ -70,40 +70,40 @@ func sampling(s *api.Sampling) backend.Sampling {
 }
 
 // promptTokens checks what only the engine can tell.
-func promptTokens(e backend.Engine, p api.Prompt, addSpecial bool) ([]backend.Token, error) {
+// param is where the prompt is.
+func promptTokens(e backend.Engine, p api.Prompt, addSpecial bool, param string) ([]backend.Token, error) {
 	if p.Tokens == nil {
 		tokens, err := e.Tokenize(p.Text, addSpecial)
 		if err == nil && len(tokens) == 0 {
-			return nil, api.Invalid("prompt", "empty_array", "Invalid 'prompt': it has no tokens.")
+			return nil, api.Invalid(param, "empty_array", "Invalid '%s': it has no tokens.", param)
 		}
 		return tokens, err
 	}
-	return p.Tokens, inVocabulary(e.Info().Vocabulary, "prompt", p.Tokens)
+	return p.Tokens, inVocabulary(e.Info().Vocabulary, param, p.Tokens)
 }
+
+// marks is how many tokens tell a model to fill a gap.
+const marks = 3
 
 // infill puts the tokens around a prompt and what its answer is to lead to that tell the
 // model to fill the gap.
-func infill(e backend.Engine, prompt []backend.Token, suffix string) ([]backend.Token, error) {
-	marks := e.Info().Infill
-	if min(marks.Prefix, marks.Suffix, marks.Middle) < 0 {
+func infill(e backend.Engine, prompt, suffix []backend.Token) ([]backend.Token, error) {
+	mark := e.Info().Infill
+	if min(mark.Prefix, mark.Suffix, mark.Middle) < 0 {
 		return nil, api.Invalid("suffix", "unsupported_parameter", "Unsupported parameter: 'suffix' is not supported with this model: its vocabulary has no tokens for filling in the middle.")
-	}
-	after, err := e.Tokenize(suffix, false)
-	if err != nil {
-		return nil, err
 	}
 	begin := 0
 	if prompt[0] == e.Info().BOS {
 		begin = 1
 	}
-	return slices.Concat(prompt[:begin], []backend.Token{marks.Prefix}, prompt[begin:], []backend.Token{marks.Suffix}, after, []backend.Token{marks.Middle}), nil
+	return slices.Concat(prompt[:begin], []backend.Token{mark.Prefix}, prompt[begin:], []backend.Token{mark.Suffix}, suffix, []backend.Token{mark.Middle}), nil
 }
 
 // truncated is the end of a prompt: the last tokens, or as many as the context holds
-// beside the answer if their number is -1.
-func truncated(e backend.Engine, prompt []backend.Token, to, maxTokens int) []backend.Token {
+// beside so many others if their number is -1.
+func truncated(e backend.Engine, prompt []backend.Token, to, others int) []backend.Token {
 	if to < 0 {
-		to = max(1, e.Info().Context-max(1, maxTokens))
+		to = max(1, e.Info().Context-others)
 	}
 	if to == 0 || len(prompt) <= to {
 		return prompt

@@ -34,6 +34,12 @@ func (b *responseBuilder) whole(event string) error {
 
 // add takes a piece in; the last one brings the response to its end.
 func (b *responseBuilder) add(p piece, usage *api.Usage) error {
+	if len(p.Calls) > 0 && b.call != nil && p.Calls[0].Index == b.callIndex { // text behind it comes after it
+		if err := b.addCall(p.Calls[0]); err != nil {
+			return err
+		}
+		p.Calls = p.Calls[1:]
+	}
 	nothing := p.finish != "" && len(p.Calls) == 0 && len(b.response.Output) == 0 // then an empty message is the answer
 	if p.Content != "" || len(p.logprobs) > 0 && b.call == nil && len(p.Calls) == 0 || nothing {
 		if err := b.say(p.Content, p.logprobs); err != nil {

@@ -66,6 +66,10 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, apiErr)
 		return
 	}
+	if limit := base.Engine.Info().Context; len(req.Tokens) > limit {
+		writeError(w, r, api.Invalid("tokens", "array_above_max_length", "Invalid 'tokens': an array of %d, at most %d are allowed: the context of this model.", len(req.Tokens), limit))
+		return
+	}
 	if err := inVocabulary(base.Engine.Info().Vocabulary, "tokens", req.Tokens); err != nil {
 		writeError(w, r, apiError(err, req.Model))
 		return

@@ -110,7 +110,7 @@ func TestCacheIsShared(t *testing.T) {
 
 // Who does not read is cut off; the others go on.
 func TestSlowReader(t *testing.T) {
-	e := open(t, engine.Params{Path: tinyModel, Events: 40})
+	e := open(t, engine.Params{Path: tinyModel, Events: 80})
 	r := long(t, e)
 	slow, err := e.Submit(t.Context(), r)
 	if err != nil {
